@@ -1,0 +1,65 @@
+# `make` lists the targets. Installs happen once per change of pyproject.toml (one stamp file per set of extras).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-peers lint gpu benchmark golden clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "rnngraph needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	       "Name another with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --quiet -e ".[plot,scipy]"
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --quiet -e ".[test]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --quiet -e ".[test,dev]"
+	@touch $@
+
+$(VENV)/.peers: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --quiet -e ".[test,peers]"
+	@touch $@
+
+demo: $(VENV)/.demo ## train a small network on the sunspot numbers
+	$(BIN)/python -m examples.sunspots
+
+test: $(VENV)/.test ## every test that needs no other framework
+	$(PYTEST) -q -n $(WORKERS) -m "not peers"
+
+test-peers: $(VENV)/.peers ## compare with torch, JAX and ONNX Runtime
+	$(PYTEST) -q -m peers
+
+lint: $(VENV)/.dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sympy networkx cupy torch); installs nothing
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
+
+benchmark: $(VENV)/.peers ## time the emitted kernels beside a hand-written one and torch; tables in benchmarks/results
+	$(BIN)/python -m benchmarks.lstm
+	$(BIN)/python -m benchmarks.compile_time
+
+golden: $(VENV)/.test ## write the golden files anew from what is emitted now
+	$(PYTEST) -q tests/test_golden.py --update-golden
+
+clean: ## remove what the other targets made, .venv included
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,194 @@
+"""The interpreter: runs a Function one statement at a time on NumPy arrays. Slow and plain: the printers' oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen.functions import FUNCTIONS
+from codegen.ir import (
+    Apply,
+    Assign,
+    Buffer,
+    Copy,
+    Expression,
+    Fill,
+    Function,
+    Load,
+    Loop,
+    MatMul,
+    Reduce,
+    Span,
+    Statement,
+    Step,
+    Store,
+    View,
+)
+from codegen.ufuncs import UFUNCS
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Interpreter:
+    """One run. ``vector`` and ``gradient`` are the parameter and gradient vectors; ``given`` has "inputs", "targets",
+    "state" (mappings) and "weights" (an array (T, batch) or None). Results are collected in ``results``."""
+
+    T: int
+    batch: int
+    vector: Array
+    gradient: Array
+    given: Mapping[str, Any]
+    buffers: dict[str, Array] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    poison: bool = True
+
+    def run(self, function: Function) -> dict[str, Any]:
+        """Run every statement; the results by kind: "output", "state", ... each a mapping, and "loss"."""
+        for statement in function.body:
+            self._execute(statement, None)
+        return self.results
+
+    def _execute(self, statement: Statement, t: int | None) -> None:
+        if isinstance(statement, Loop):
+            for step in range(self.T, 0, -1) if statement.backward else range(1, self.T + 1):
+                for inner in statement.body:
+                    self._execute(inner, step)
+        elif isinstance(statement, MatMul):
+            target = self._array(statement.target, t, flat=True)
+            product = self._array(statement.left, t, flat=True) @ self._array(statement.right, t, flat=True)
+            target[...] = target + product if statement.accumulate else product
+        elif isinstance(statement, Assign):
+            values = {symbol: self._array(view, t) for symbol, view in statement.operands}
+            self._array(statement.target, t)[...] = evaluate(statement.expression, values)
+        elif isinstance(statement, Apply):
+            arguments = [self._array(a, t) if isinstance(a, View) else a for a in statement.arguments]
+            self._array(statement.target, t)[...] = UFUNCS[statement.function].implementation(*arguments)
+        elif isinstance(statement, Copy):
+            self._array(statement.target, t)[...] = self._array(statement.source, t)
+        elif isinstance(statement, Fill):
+            self._array(statement.target, t)[...] = statement.value
+        elif isinstance(statement, Reduce):
+            self._reduce(statement, t)
+        elif isinstance(statement, Load):
+            self._load(statement)
+        else:
+            self._store(statement)
+
+    def _reduce(self, statement: Reduce, t: int | None) -> None:
+        if statement.unless_state is not None and statement.unless_state in self.given["state"]:
+            return
+        source, target = self._array(statement.source, t), self._array(statement.target, t)
+        if statement.kind == "rows":
+            value = source.sum(axis=tuple(range(source.ndim - 1)))
+        elif statement.kind == "all":
+            value = source.sum()
+        elif statement.kind == "units":
+            value = source.sum(axis=-1, keepdims=True)
+        else:
+            largest = source.max(axis=-1, keepdims=True)
+            value = largest + np.log(np.exp(source - largest).sum(axis=-1, keepdims=True))
+        target[...] = target + value if statement.accumulate else value
+
+    def _load(self, statement: Load) -> None:
+        target = self._array(statement.target, None)
+        if statement.what == "input":
+            target[...] = self.given["inputs"][statement.name]
+        elif statement.what == "target":
+            target[...] = self.given["targets"][statement.name]
+        elif statement.what == "classes":
+            target[...] = self.given["targets"][statement.name][..., None] == np.arange(statement.target.columns)
+        elif statement.what == "weight":
+            weights = self.given.get("weights")
+            scale = self.T * self.batch if weights is None else weights.sum()
+            target[...] = (np.ones((self.T, self.batch)) if weights is None else weights)[..., None] / scale
+        elif statement.name in self.given["state"]:
+            target[...] = self.given["state"][statement.name].reshape(target.shape)
+        else:
+            default = statement.default
+            target[...] = self._array(default, None) if isinstance(default, View) else default
+
+    def _store(self, statement: Store) -> None:
+        value = self._array(statement.source, None).copy()
+        if statement.what == "loss":
+            self.results["loss"] = float(value)
+            return
+        if statement.source.buffer.shape == "step":
+            value = value[None]
+        self.results.setdefault(statement.what, {})[statement.name] = value
+
+    def _array(self, view: View, t: int | None, flat: bool = False) -> Array:
+        array = self._buffer(view.buffer)
+        if view.buffer.shape == "scalar":
+            return array
+        if view.buffer.shape == "sequence":
+            if isinstance(view.time, Step):
+                assert t is not None, "a step outside a loop"
+                row = t - 1 + view.time.offset
+                assert 0 <= row < array.shape[0], f"row {row} of {view.buffer.name} with {array.shape[0]} rows"
+                array = array[row]
+            else:
+                assert isinstance(view.time, Span)
+                start, stop = view.time.start.at(self.T), view.time.stop.at(self.T)
+                assert 0 <= start <= stop <= array.shape[0], f"rows {start}:{stop} of {view.buffer.name}"
+                array = array[start:stop]
+        elif view.buffer.shape == "matrix":
+            assert view.rows is not None
+            array = array[view.rows[0]] if view.vector else array[view.rows[0] : view.rows[1]]
+        array = array[..., view.start : view.stop]
+        if flat and array.ndim == 3:
+            array = _merged(array)
+        return array.T if view.transposed else array
+
+    def _buffer(self, buffer: Buffer) -> Array:
+        if buffer.storage == "constant":
+            assert buffer.values is not None
+            return buffer.values
+        if buffer.storage in ("parameter", "gradient"):
+            vector = self.vector if buffer.storage == "parameter" else self.gradient
+            return vector[buffer.offset : buffer.offset + buffer.rows * buffer.columns].reshape(
+                buffer.rows, buffer.columns
+            )
+        if buffer.name not in self.buffers:
+            shapes: dict[str, tuple[int, ...]] = {
+                "sequence": (buffer.length.at(self.T), self.batch, buffer.columns),
+                "step": (self.batch, buffer.columns),
+                "matrix": (buffer.rows, buffer.columns),
+                "vector": (buffer.columns,),
+                "scalar": (),
+            }
+            self.buffers[buffer.name] = np.zeros(shapes[buffer.shape], dtype=self.vector.dtype)
+        return self.buffers[buffer.name]
+
+
+def _merged(array: Array) -> Array:
+    """Time and batch as one axis, as a view: a sequence's rows are evenly spaced even when it is a part of the columns."""
+    merged = array.view()
+    merged.shape = (array.shape[0] * array.shape[1], array.shape[2])
+    return merged
+
+
+def evaluate(expression: Expression, values: Mapping[Expression, Any]) -> Any:
+    """A pointwise expression of primitives on arrays."""
+    if expression.is_Symbol:
+        return values[expression]
+    if expression.is_number:
+        return float(expression)
+    arguments = [evaluate(argument, values) for argument in expression.args]
+    if expression.is_Add:
+        return sum(arguments[1:], arguments[0])
+    if expression.is_Mul:
+        result = arguments[0]
+        for argument in arguments[1:]:
+            result = result * argument
+        return result
+    if expression.is_Pow:
+        exponent = int(expression.exp)
+        return arguments[0] ** exponent if exponent >= 0 else 1 / arguments[0] ** -exponent
+    implementation = FUNCTIONS[expression.func.__name__].implementation
+    assert implementation is not None, "not a primitive: run rewrite_in_primitives first"
+    return implementation(*arguments)

@@ -1,0 +1,273 @@
+"""The intermediate representation: a small array program over time, frozen.
+
+Grammar
+-------
+::
+
+    Function   = name, buffers, body
+    statement  = Loop        for t = 1..T (or T..1): body
+               | MatMul      target (+)= left @ right
+               | Assign      target = pointwise expression of the operands        (expression: sympy)
+               | Apply       target = ufunc(arguments)                            (only after expand_pointwise)
+               | Copy        target = source                                      (a vector is repeated)
+               | Fill        target = number
+               | Reduce      target (+)= sum or log-sum-exp of source over an axis
+               | Load        target = what the caller gave (input, target, step weight, state)
+               | Store       what the caller gets (output, state, gradient of an input or of the state, loss)
+    View       = buffer, time, rows, columns, transposed
+    time       = Step(offset)         the row t-1+offset of a sequence, t the enclosing loop's variable
+               | Span(start, stop)    rows start..stop of a sequence; each bound is constant + T * times
+    Buffer     = sequence (length, batch, columns) | step (batch, columns) | matrix (rows, columns) | vector (columns,) | scalar
+
+A sequence or step view has shape (time, batch, columns) or (batch, columns); in a MatMul and in a row sum, time and batch
+count as one axis. Operands of an Assign have the target's shape, or one column, or are vectors over the columns.
+Storage: "workspace" buffers persist per (T, batch) and are zeroed once, when they are made: padding that is never written
+reads 0. "parameter" and "gradient" buffers are views at ``offset`` of the one parameter or gradient vector; "constant" buffers hold ``values``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Expression = Any  # a sympy expression; sympy ships no types
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A length or row number: ``constant`` + T * ``times``."""
+
+    constant: int
+    times: int = 0
+
+    def at(self, T: int) -> int:
+        """Its value for a sequence of T steps."""
+        return self.constant + T * self.times
+
+
+@dataclass(frozen=True)
+class Step:
+    """The row t - 1 + ``offset`` of a sequence, for the enclosing loop's t."""
+
+    offset: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows ``start`` to ``stop`` (exclusive) of a sequence."""
+
+    start: Bound
+    stop: Bound
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array: see the grammar. ``note`` says what its columns hold, for the emitted source."""
+
+    name: str
+    shape: str  # "sequence", "step", "matrix", "vector", "scalar"
+    columns: int
+    rows: int = 0
+    length: Bound = Bound(0)
+    storage: str = "workspace"  # or "parameter", "gradient", "constant"
+    offset: int = 0
+    values: NDArray[np.float64] | None = field(default=None, compare=False)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a buffer. ``label`` is what it holds, for naming only. ``vector``: one row of a matrix, read as a vector."""
+
+    buffer: Buffer
+    time: Step | Span | None = None
+    start: int = 0
+    stop: int = 0
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
+    vector: bool = False
+    label: str = field(default="", compare=False)
+
+    @property
+    def columns(self) -> int:
+        """How many columns it has."""
+        return self.stop - self.start
+
+    @property
+    def whole(self) -> bool:
+        """Whether it takes every column of its buffer."""
+        return self.start == 0 and self.stop == self.buffer.columns
+
+
+@dataclass(frozen=True)
+class MatMul:
+    target: View
+    left: View
+    right: View
+    accumulate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Assign:
+    """``operands`` pairs each free symbol of ``expression`` with the view it stands for."""
+
+    target: View
+    expression: Expression
+    operands: tuple[tuple[Expression, View], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Apply:
+    """``target`` = ``function``(arguments), ``function`` a key of codegen.expand_pointwise.UFUNCS; an argument is a View or a number."""
+
+    target: View
+    function: str
+    arguments: tuple[View | float, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Copy:
+    target: View
+    source: View
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fill:
+    target: View
+    value: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """``kind``: "rows" (sum over time and batch: a vector), "all" (a scalar), "units" (sum over columns), "logsumexp" (over
+    columns). With ``unless_state`` it happens only when the caller gave no state for that node."""
+
+    target: View
+    kind: str
+    source: View
+    accumulate: bool = False
+    unless_state: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Load:
+    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "state". A state that is not given
+    is filled with ``default``, a number or a vector view."""
+
+    target: View
+    what: str
+    name: str
+    default: float | View = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Store:
+    """``what``: "output", "state", "input_gradient", "state_gradient", "loss"."""
+
+    source: View
+    what: str
+    name: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The body for t = 1..T, or for t = T..1 when ``backward``."""
+
+    body: tuple[Statement, ...]
+    backward: bool = False
+    note: str = ""
+
+
+Statement = MatMul | Assign | Apply | Copy | Fill | Reduce | Load | Store | Loop
+
+
+@dataclass(frozen=True)
+class Function:
+    """One entry point: ``name`` is "forward", "loss" or "loss_and_gradient". ``body`` runs for given T and batch."""
+
+    name: str
+    body: tuple[Statement, ...]
+
+    def statements(self) -> Iterator[Statement]:
+        """Every statement, those inside loops included."""
+        for statement in self.body:
+            yield statement
+            if isinstance(statement, Loop):
+                yield from statement.body
+
+    def buffers(self) -> dict[str, Buffer]:
+        """The buffers it uses, by name, in the order of first use."""
+        found: dict[str, Buffer] = {}
+        for statement in self.statements():
+            for view in views_of(statement):
+                found.setdefault(view.buffer.name, view.buffer)
+        return found
+
+
+@dataclass(frozen=True)
+class NamedParameter:
+    """Where a named parameter lies in the vector: a (part of a) block of ``stride`` columns that starts at ``offset``."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    stride: int
+    rule: str  # the initialisation's name
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that a printer needs: the functions over one parameter layout, and what the caller gives and gets.
+
+    ``inputs``, ``outputs``: name -> size. ``states``: name -> (depth, size, initial number or parameter name).
+    ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the equations).
+    ``wrt``: what ``loss_and_gradient`` differentiates by.
+    """
+
+    functions: tuple[Function, ...]
+    parameters: tuple[NamedParameter, ...]
+    vector_size: int
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+    states: dict[str, tuple[int, int, float | str]]
+    losses: dict[str, str]
+    dtype: str
+    title: str
+    header: tuple[str, ...]
+    wrt: tuple[str, ...] = ("parameters",)
+
+
+def views_of(statement: Statement) -> list[View]:
+    """The views a statement touches, target first; those of a loop's body are not included."""
+    if isinstance(statement, MatMul):
+        return [statement.target, statement.left, statement.right]
+    if isinstance(statement, Assign):
+        return [statement.target, *(view for _, view in statement.operands)]
+    if isinstance(statement, Apply):
+        return [statement.target, *(argument for argument in statement.arguments if isinstance(argument, View))]
+    if isinstance(statement, Copy | Reduce):
+        return [statement.target, statement.source]
+    if isinstance(statement, Load):
+        return [statement.target, *([statement.default] if isinstance(statement.default, View) else [])]
+    if isinstance(statement, Fill):
+        return [statement.target]
+    if isinstance(statement, Store):
+        return [statement.source]
+    return []
+
+
+def written(statement: Statement) -> View | None:
+    """The view a statement writes, if any."""
+    return None if isinstance(statement, Loop | Store) else statement.target

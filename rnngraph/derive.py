@@ -1,0 +1,88 @@
+"""Model -> System: the forward equations of a network, in the chapter's notation.
+
+A node a with a weighted sum gives two equations, s_a(t) = W^T x(t) + R^T a(t-1) + b_a and a(t) = f(s_a(t));
+a node whose equation is the weighted sum itself (identity) gives one.
+"""
+
+from __future__ import annotations
+
+import networkx as nx
+import sympy
+
+from rnngraph.model import Edge, Expression, Model, Node
+from rnngraph.equations import (
+    Equation,
+    Signal,
+    Term,
+    at,
+    fresh_name,
+    parameter,
+)
+from rnngraph.system import System
+from rnngraph.validate import validate
+
+WEIGHTED_SUM = sympy.Symbol("s", real=True)
+
+
+def derive(graph: nx.MultiDiGraph) -> System:
+    """The forward equations of ``graph`` as a System. Raises GraphError and its kin when the graph breaks the contract."""
+    return derive_model(validate(graph))
+
+
+def derive_model(model: Model) -> System:
+    """The forward equations of a checked network."""
+    signals: dict[str, Signal] = {}
+    equations: list[Equation] = []
+    incoming: dict[str, list[Edge]] = {name: [] for name in model.nodes}
+    for edge in model.edges:
+        incoming[edge.destination].append(edge)
+    for node in model.nodes.values():
+        kind = "input" if node.kind == "input" else "unit"
+        signals[node.name] = Signal(node.name, node.size, kind, node.name, node.initial)
+    for node in model.nodes.values():
+        if node.equation is None:
+            continue
+        terms, pointwise = _weighted_sum(node, incoming[node.name])
+        ports = {
+            sympy.Symbol(edge.port, real=True): at(edge.source, edge.delay)
+            for edge in incoming[node.name]
+            if edge.port != "s"
+        }
+        has_sum = bool(terms) or pointwise != 0
+        if node.equation == WEIGHTED_SUM:
+            equations.append(Equation(node.name, terms, pointwise))
+        elif not has_sum:
+            equations.append(Equation(node.name, (), node.equation.xreplace(ports)))
+        else:
+            name = fresh_name(f"s_{node.name}", {**signals, **model.nodes})
+            signals[name] = Signal(name, node.size, "sum", node.name)
+            equations.append(Equation(name, terms, pointwise))
+            equations.append(Equation(node.name, (), node.equation.xreplace({**ports, WEIGHTED_SUM: at(name)})))
+    return System(
+        title="forward",
+        signals=signals,
+        parameters=dict(model.parameters),
+        constants=dict(model.constants),
+        equations=tuple(equations),
+        outputs=tuple(node.name for node in model.outputs),
+        forget_biases=frozenset(node.bias for node in model.nodes.values() if node.forget_gate and node.bias),
+    )
+
+
+def _weighted_sum(node: Node, incoming: list[Edge]) -> tuple[tuple[Term, ...], Expression]:
+    """The node's weighted sum: dense and fixed edges as terms; diagonal, identity and bias as pointwise summands."""
+    terms: list[Term] = []
+    pointwise: Expression = sympy.S.Zero
+    for edge in incoming:
+        if edge.port != "s":
+            continue
+        if edge.structure == "identity":
+            pointwise += at(edge.source, edge.delay)
+        elif edge.structure == "diagonal":
+            assert edge.parameter is not None
+            pointwise += parameter(edge.parameter) * at(edge.source, edge.delay)
+        else:
+            terms.append(Term("dense", edge.source, edge.delay, edge.parameter))
+    if node.bias is not None:
+        pointwise += parameter(node.bias)
+    return tuple(terms), pointwise

@@ -1,0 +1,310 @@
+"""System -> display equations: numbered, in sections, with signals that are read once written where they are read.
+
+Inlining is for reading only and changes no value. An adjoint or auxiliary signal that is read once disappears into its
+reader: a pointwise one is substituted (shifted in time where it is read at another time), one with matrix products
+becomes a group in parentheses, which is possible where it is read at the same t. So the two equations
+delta_a(t) = V delta_y(t) + R delta_s_a(t+1) and delta_s_a(t) = tanh'(s_a(t)) * delta_a(t) become the chapter's delta
+recursion delta_s_a(t) = tanh'(s_a(t)) * (V delta_y(t) + R delta_s_a(t+1)).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import sympy
+
+from codegen.functions import exp
+from rnngraph.equations import (
+    Contribution,
+    Equation,
+    Expression,
+    Outer,
+    PointwiseSum,
+    Read,
+    Signal,
+    Term,
+    Total,
+    at,
+    meaning,
+    reads_of,
+)
+
+FORWARD, LOSS, TANGENTS, BACKWARD, GRADIENTS = "Forward", "Loss", "Tangents", "Backward", "Gradients"
+SECTIONS = (FORWARD, LOSS, BACKWARD, GRADIENTS, TANGENTS)
+
+SOFTMAX = sympy.Function("softmax")
+
+
+class SystemLike(Protocol):
+    """What display reads of a System (system.py imports this package, so the class itself cannot be named here)."""
+
+    @property
+    def signals(self) -> Mapping[str, Signal]: ...
+    @property
+    def parameters(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def constants(self) -> Mapping[str, Any]: ...
+    @property
+    def equations(self) -> tuple[Equation, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+    @property
+    def totals(self) -> tuple[Total, ...]: ...
+    @property
+    def input_adjoints(self) -> Mapping[str, str]: ...
+    @property
+    def state_adjoints(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class Side:
+    """A right-hand side: sum of ``terms`` + ``expression``; a read that is a key of ``groups`` stands for that side."""
+
+    terms: tuple[Term, ...]
+    expression: Expression
+    groups: Mapping[Read, Side] = field(default_factory=dict)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it holds no matrix product, sum over units or group."""
+        return not self.terms and not self.groups
+
+
+@dataclass(frozen=True)
+class Part:
+    """One contribution of a total; ``side`` is its expression when it is a PointwiseSum."""
+
+    contribution: Contribution
+    side: Side | None = None
+
+
+@dataclass(frozen=True)
+class DisplayEquation:
+    """Equation ``number`` of ``section`` defines ``name``: a signal by ``side``, or a total by ``parts``.
+
+    ``absorbed`` are the signals that were inlined into it.
+    """
+
+    number: int
+    section: str
+    name: str
+    side: Side | None = None
+    parts: tuple[Part, ...] = ()
+    absorbed: tuple[str, ...] = ()
+
+
+def inline(system: SystemLike) -> list[DisplayEquation]:
+    """The equations and totals of ``system`` as they are shown, numbered from 1."""
+    return _Inlining(system).run()
+
+
+def shift(expression: Expression, delay: int) -> Expression:
+    """``expression`` with every signal read ``delay`` steps earlier."""
+    if delay == 0:
+        return expression
+    return expression.xreplace(
+        {at(read.signal, read.delay): at(read.signal, read.delay + delay) for read in reads_of(expression)}
+    )
+
+
+class _Inlining:
+    """Finds what can be inlined where, and builds the sides."""
+
+    def __init__(self, system: SystemLike) -> None:
+        self.system = system
+        self.softmax = _softmax_rewriting(system)
+        self.equations = {
+            equation.signal: Equation(equation.signal, equation.terms, self._tidy(equation.expression, equation.signal))
+            for equation in system.equations
+        }
+        self.readers: dict[str, list[str]] = {}
+        self.sections: dict[str, str] = {}
+        self.reader_of: dict[str, str] = {}
+        self.sides: dict[str, Side] = {}
+        self.absorbed: dict[str, list[str]] = {}
+
+    def run(self) -> list[DisplayEquation]:
+        self._find_sections()
+        self._find_readers()
+        shown: list[tuple[str, str, str, Side | None, tuple[Part, ...]]] = []
+        for name in self._reading_order():
+            self._side(name)
+        totals = [(total, self._total_section(total), self._parts(total)) for total in self.system.totals]
+        hidden = {signal for signals in self.absorbed.values() for signal in signals}
+        for name in self._reading_order():
+            if name not in hidden:
+                shown.append((name, name, self.sections[name], self.sides[name], ()))
+        for total, section, parts in totals:
+            shown.append((total.name, _key(total), section, None, parts))
+        shown.sort(key=lambda entry: SECTIONS.index(entry[2]))
+        return [
+            DisplayEquation(number, section, name, side, parts, tuple(self._all_absorbed(key)))
+            for number, (name, key, section, side, parts) in enumerate(shown, start=1)
+        ]
+
+    def _all_absorbed(self, name: str) -> list[str]:
+        found: list[str] = []
+        for signal in self.absorbed.get(name, ()):
+            found += [signal, *self._all_absorbed(signal)]
+        return found
+
+    def _tidy(self, expression: Expression, signal: str) -> Expression:
+        expression = expression.xreplace(self.softmax)
+        if self.system.signals[signal].kind in ("unit", "sum"):
+            return expression  # as the user wrote it
+        return _factor(expression)
+
+    # Sections.
+
+    def _find_sections(self) -> None:
+        has_loss = any(total.kind == "loss" for total in self.system.totals)
+        kinds = {"adjoint": BACKWARD, "tangent": TANGENTS}
+        for name in self.equations:
+            kind = self.system.signals[name].kind
+            if kind != "auxiliary":
+                self.sections[name] = kinds.get(kind, FORWARD)
+        waiting = [name for name in self.equations if name not in self.sections]
+        for name in waiting:
+            read = {self.sections.get(read.signal) for read in self.equations[name].reads()}
+            direct = {self.system.signals[read.signal].kind for read in self.equations[name].reads()}
+            if BACKWARD in read or "adjoint" in direct:
+                self.sections[name] = BACKWARD
+            elif TANGENTS in read or "tangent" in direct:
+                self.sections[name] = TANGENTS
+            else:
+                self.sections[name] = LOSS if has_loss else FORWARD
+
+    @staticmethod
+    def _total_section(total: Total) -> str:
+        return {"loss": LOSS, "tangent": TANGENTS}.get(total.kind, GRADIENTS)
+
+    # Who reads whom, and the order of reading.
+
+    def _find_readers(self) -> None:
+        for equation in self.equations.values():
+            for term in equation.terms:
+                self.readers.setdefault(term.source, []).append(equation.signal)
+            self._count(equation.expression, equation.signal)
+        for total in self.system.totals:
+            for contribution in total.contributions:
+                if isinstance(contribution, PointwiseSum):
+                    self._count(_factor(contribution.expression.xreplace(self.softmax)), _key(total))
+                elif isinstance(contribution, Outer):
+                    self.readers.setdefault(contribution.left, []).append(_key(total))
+                    self.readers.setdefault(contribution.right, []).append(_key(total))
+                else:
+                    self.readers.setdefault(contribution.signal, []).append(_key(total))
+        for name in (*self.system.outputs, *_values(self.system.input_adjoints), *_values(self.system.state_adjoints)):
+            self.readers.setdefault(name, []).append("")
+
+    def _count(self, expression: Expression, reader: str) -> None:
+        counts = Counter(node for node in sympy.preorder_traversal(expression) if node.is_Symbol)
+        for symbol, count in counts.items():
+            found = meaning(symbol)
+            if isinstance(found, Read):
+                self.readers.setdefault(found.signal, []).extend([reader] * count)
+
+    def _reading_order(self) -> list[str]:
+        """The equations, each after those it reads at the same t; else in the system's order."""
+        waiting = list(self.equations)
+        done: set[str] = set()
+        order: list[str] = []
+        while waiting:
+            ready = next((name for name in waiting if self._now(name) <= done | {name}), waiting[0])
+            waiting.remove(ready)
+            done.add(ready)
+            order.append(ready)
+        return order
+
+    def _now(self, name: str) -> set[str]:
+        reads = self.equations[name].reads()
+        return {read.signal for read in reads if read.delay == 0 and read.signal in self.equations}
+
+    # Inlining.
+
+    def _may_inline(self, read: Read, reader: str) -> bool:
+        """Whether ``read`` in the definition of ``reader`` can be written out there."""
+        name = read.signal
+        if name not in self.equations or self.system.signals[name].kind not in ("adjoint", "auxiliary"):
+            return False
+        if self.readers.get(name) != [reader] or self._reaches(reader, name):
+            return False
+        self.reader_of[name] = reader  # before looking into it, so that a loop of signals read once is seen
+        if read.delay == 0 or self._side(name).pointwise:
+            return True
+        del self.reader_of[name]
+        return False
+
+    def _reaches(self, reader: str, name: str) -> bool:
+        """Whether ``reader`` is itself inlined, step by step, into ``name``: a loop of signals read once."""
+        while reader != name:
+            if reader not in self.reader_of:
+                return False
+            reader = self.reader_of[reader]
+        return True
+
+    def _side(self, name: str) -> Side:
+        if name not in self.sides:
+            equation = self.equations[name]
+            self.sides[name] = self._written(equation.terms, equation.expression, name)
+        return self.sides[name]
+
+    def _written(self, terms: tuple[Term, ...], expression: Expression, reader: str) -> Side:
+        groups: dict[Read, Side] = {}
+        substitutions: dict[Expression, Expression] = {}
+        for read in reads_of(expression):
+            if not self._may_inline(read, reader):
+                continue
+            side = self._side(read.signal)
+            self.absorbed.setdefault(reader, []).append(read.signal)
+            if side.pointwise:
+                substitutions[at(read.signal, read.delay)] = shift(side.expression, read.delay)
+            else:
+                groups[read] = side
+        for term in terms:
+            read = Read(term.source, term.delay)
+            if term.operator == "sum" and self._may_inline(read, reader):
+                side = self._side(read.signal)
+                self.absorbed.setdefault(reader, []).append(read.signal)
+                groups[read] = Side((), shift(side.expression, read.delay)) if side.pointwise else side
+        if substitutions:
+            expression = _factor(expression.xreplace(substitutions))
+        return Side(terms, expression, groups)
+
+    def _parts(self, total: Total) -> tuple[Part, ...]:
+        parts = []
+        for contribution in total.contributions:
+            if isinstance(contribution, PointwiseSum):
+                expression = _factor(contribution.expression.xreplace(self.softmax))
+                parts.append(Part(contribution, self._written((), expression, _key(total))))
+            else:
+                parts.append(Part(contribution))
+        return tuple(parts)
+
+
+def _key(total: Total) -> str:
+    """A total as a reader: no signal's name, so that a node may be called "loss"."""
+    return f"{total.name}@total"
+
+
+def _factor(expression: Expression) -> Expression:
+    """Common factors taken out: a w + b w becomes (a + b) w."""
+    return sympy.factor_terms(expression)
+
+
+def _values(mapping: Mapping[str, str]) -> list[str]:
+    return [value for value in mapping.values() if value]
+
+
+def _softmax_rewriting(system: SystemLike) -> dict[Expression, Expression]:
+    """exp(y - m) where m is the log-sum-exp of y is read as softmax(y)."""
+    return {
+        exp(at(term.source) - at(equation.signal)): SOFTMAX(at(term.source))
+        for equation in system.equations
+        for term in equation.terms
+        if term.operator == "logsumexp" and len(equation.terms) == 1 and equation.expression == 0
+    }
+

@@ -1,0 +1,136 @@
+r"""Numbered equations as LaTeX: an ``align`` environment that needs amsmath alone, with ``\tag`` numbers."""
+
+from __future__ import annotations
+
+import re
+
+from rnngraph.display.inline import DisplayEquation, SystemLike, inline
+from rnngraph.display.writer import TANGENT, Piece, Writer
+
+GREEK = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+    "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+]  # fmt: skip
+GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", (f"\\{name}" for name in GREEK), strict=True))
+OPERATORS = {"tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos", "arctan": r"\arctan",
+             "sigmoid": r"\sigma"}  # fmt: skip
+SPECIAL = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+           **{character: f"\\{character}" for character in "{}$&#%_"}}  # fmt: skip
+LETTER_AND_DIGITS = re.compile(r"([A-Za-z])(\d+)")
+
+
+def as_latex(system: SystemLike) -> str:
+    """The equations of ``system`` as one ``align`` environment, a row with the heading before each section."""
+    writer = LatexWriter(system)
+    rows: list[str] = []
+    section = ""
+    for equation in inline(system):
+        if equation.section != section:
+            section = equation.section
+            rows.append(rf"&\textbf{{{section}}} \notag")
+        rows.append(rf"{writer.line(equation)} \tag{{{equation.number}}}")
+    return "\\begin{align}\n" + " \\\\\n".join(rows) + "\n\\end{align}"
+
+
+def escape(text: str) -> str:
+    """Any text for use within a LaTeX group of text; what does not print is spelled as its code point."""
+    written = []
+    for character in text:
+        if character in SPECIAL:
+            written.append(SPECIAL[character])
+        elif character in GREEK_LETTERS:
+            written.append(f"${GREEK_LETTERS[character]}$")
+        else:
+            written.append(character if character.isprintable() else rf"\textbackslash{{}}u{ord(character):04x}")
+    return "".join(written)
+
+
+class LatexWriter(Writer):
+    r"""LaTeX: ``\odot`` is elementwise, juxtaposition a matrix product or a product with a number."""
+
+    def line(self, equation: DisplayEquation) -> str:
+        """The equation with its alignment mark."""
+        return f"{self.left(equation)} &= {self.right(equation)}"
+
+    def name(self, name: str) -> str:
+        signal = self.system.signals.get(name)
+        rest = name.removeprefix(TANGENT)
+        if rest != name and (rest in self.system.parameters if signal is None else signal.origin == rest):
+            return self.tangent(self.name(rest))
+        if signal is not None and signal.origin is not None and signal.origin != name:
+            head = name.removesuffix(signal.origin)
+            if head != name and head.endswith("_"):  # delta_<origin>, s_<origin>, target_<origin>
+                return f"{self._plain(head.removesuffix('_'))}{_subscript(self.name(signal.origin))}"
+        return self._plain(name)
+
+    def _plain(self, name: str) -> str:
+        if not name.isidentifier() or not all(part.isalnum() for part in name.split("_")):
+            return rf"\text{{{escape(name)}}}"
+        head, *rest = (self._part(part) for part in name.split("_"))
+        if not rest:
+            return head
+        if head.endswith("}") and "_{" in head:
+            return rf"{{{head}}}{_subscript(','.join(rest))}"
+        return head + _subscript(",".join(rest))
+
+    @staticmethod
+    def _part(part: str) -> str:
+        if part in GREEK:
+            return f"\\{part}"
+        if part in GREEK_LETTERS:
+            return GREEK_LETTERS[part]
+        if match := LETTER_AND_DIGITS.fullmatch(part):
+            return f"{match[1]}_{{{match[2]}}}"
+        if len(part) == 1 or part.isdecimal():
+            return part if part.isascii() else rf"\text{{{part}}}"
+        return rf"\mathrm{{{part}}}" if part.isascii() else rf"\text{{{escape(part)}}}"
+
+    def derivative(self, name: str) -> str:
+        return rf"\frac{{\partial L}}{{\partial {self.name(name)}}}"
+
+    def tangent(self, text: str) -> str:
+        return rf"\dot{{{text}}}"
+
+    def power(self, base: str, exponent: str) -> str:
+        return f"{{{base}}}^{{{exponent}}}"
+
+    def multiply(self, left: Piece, right: Piece) -> str:
+        return f"{left.text} {_times(left, right)} {right.text}"
+
+    def divide(self, top: Piece, bottom: Piece) -> str:
+        return rf"\frac{{{top.text}}}{{{bottom.text}}}"
+
+    def call(self, function: str, arguments: list[str]) -> str:
+        base = function.rstrip("'")
+        operator = OPERATORS.get(base, rf"\operatorname{{{escape(base)}}}") + function[len(base) :]
+        return rf"{operator}\left({', '.join(arguments)}\right)"
+
+    def bracket(self, text: str) -> str:
+        return rf"\left({text}\right)"
+
+    def transpose(self, text: str) -> str:
+        return rf"{{{text}}}^{{\top}}" if re.search(r"[_^}]$|_", text) else rf"{text}^{{\top}}"
+
+    def matrix_product(self, left: str, right: str) -> str:
+        return rf"{left}\, {right}"
+
+    def sum_units(self, text: str) -> str:
+        return rf"\sum_{{\text{{units}}}} {self.bracket(text)}"
+
+    def log_sum_exp(self, text: str) -> str:
+        return rf"\log \sum_{{\text{{units}}}} \exp{self.bracket(text)}"
+
+    def sum_time(self, text: str, before: bool) -> str:
+        return rf"\sum_{{t \le 0}} {text}" if before else rf"\sum_{{t=1}}^{{T}} {text}"
+
+    def fraction(self, top: int, bottom: int) -> str:
+        return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _subscript(text: str) -> str:
+    return f"_{text}" if len(text) == 1 else f"_{{{text}}}"
+
+
+def _times(left: Piece, right: Piece) -> str:
+    return r"\," if left.scalar or right.scalar else r"\odot"

@@ -1,0 +1,162 @@
+"""The parts of a System: signals, equations and totals over discrete time t = 1..T, closed under differentiation.
+
+Grammar
+-------
+::
+
+    System    = signals, parameters, constants, equations, totals
+    Equation  : v(t) = sum of Terms + pointwise expression          one per signal that is not given from outside
+    Term      = dense      W applied to u(t-d), or W transposed     W is a parameter or a constant
+              | sum        the sum over units of u(t-d)             size n -> 1; its transpose is broadcasting
+              | logsumexp  log of the sum over units of exp(u(t))   size n -> 1; stands alone in its equation
+    pointwise = sympy expression in at(u, d), meaning u(t-d), and parameter(w), a vector over the units;
+                a signal of size 1 is broadcast
+    Total     = sum of contributions, each summed over t = 1..T and over the batch
+    contribution = Outer          u(t-d) v(t-e)^T                   a matrix
+                 | PointwiseSum   pointwise expression              a vector, or a number when summed over units too
+                 | BoundarySum    u(t) for t <= 0                   a vector (gradient of a learned initial value)
+
+Outside 1..T a signal reads as its ``initial`` (a number or a learned vector), adjoint signals as 0. An adjoint signal's
+values at t <= 0 are defined by its own equation, where everything that does not reach back into 1..T is 0.
+``vjp`` and ``jvp`` map a System to a System (design: every learning rule is such a transformation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sympy
+
+Expression = Any  # a sympy expression; sympy ships no types
+
+_PARAMETER = "parameter"
+
+
+class Read(NamedTuple):
+    """One read in a pointwise expression: ``signal`` at t - ``delay``."""
+
+    signal: str
+    delay: int
+
+
+@lru_cache(maxsize=100_000)
+def at(signal: str, delay: int = 0) -> Expression:
+    """The sympy symbol that stands for ``signal`` at t - ``delay``."""
+    return sympy.Symbol(f"{signal}@{delay}", real=True)
+
+
+@lru_cache(maxsize=100_000)
+def parameter(name: str) -> Expression:
+    """The sympy symbol that stands for the vector parameter ``name``."""
+    return sympy.Symbol(f"{name}@{_PARAMETER}", real=True)
+
+
+def meaning(symbol: Expression) -> Read | str:
+    """What a symbol of a pointwise expression stands for: a Read, or the name of a vector parameter."""
+    name, _, tail = symbol.name.rpartition("@")
+    return name if tail == _PARAMETER else Read(name, int(tail))
+
+
+def symbols_of(expression: Expression) -> list[Expression]:
+    """The symbols of an expression, in an order that depends on their names alone."""
+    return sorted(expression.free_symbols, key=lambda symbol: str(symbol.name))
+
+
+def reads_of(expression: Expression) -> list[Read]:
+    """The signals an expression reads, ordered by name."""
+    return [found for symbol in symbols_of(expression) if isinstance(found := meaning(symbol), Read)]
+
+
+def parameters_of(expression: Expression) -> list[str]:
+    """The vector parameters an expression reads, ordered by name."""
+    return [found for symbol in symbols_of(expression) if isinstance(found := meaning(symbol), str)]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A sequence of vectors of ``size`` units.
+
+    ``kind``: "input", "target", "weight" (given from outside); "unit" (a node), "sum" (a weighted sum), "adjoint",
+    "tangent", "auxiliary". ``origin`` is the node it belongs to, or the signal it is the adjoint or tangent of.
+    ``initial`` is its value outside 1..T: a number, or the name of a learned vector.
+    """
+
+    name: str
+    size: int
+    kind: str
+    origin: str | None = None
+    initial: float | str = 0.0
+
+
+@dataclass(frozen=True)
+class Term:
+    """One linear (or log-sum-exp) term of an equation: see the grammar. ``parameter`` is None but for "dense"."""
+
+    operator: str
+    source: str
+    delay: int = 0
+    parameter: str | None = None
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``signal``(t) = sum of ``terms`` + ``expression``."""
+
+    signal: str
+    terms: tuple[Term, ...]
+    expression: Expression
+
+    def reads(self) -> list[Read]:
+        """Every (signal, delay) on the right-hand side."""
+        return [Read(term.source, term.delay) for term in self.terms] + reads_of(self.expression)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Sum over t and batch of left(t - left_delay) right(t - right_delay)^T."""
+
+    left: str
+    right: str
+    left_delay: int = 0
+    right_delay: int = 0
+
+
+@dataclass(frozen=True)
+class PointwiseSum:
+    """Sum over t and batch (and over units when ``over_units``) of a pointwise expression of ``size`` units."""
+
+    expression: Expression
+    size: int
+    over_units: bool = False
+
+
+@dataclass(frozen=True)
+class BoundarySum:
+    """Sum over batch and over t = 1-depth..0 of an adjoint signal: the gradient of the learned initial value of ``node``."""
+
+    signal: str
+    node: str
+
+
+Contribution = Outer | PointwiseSum | BoundarySum
+
+
+@dataclass(frozen=True)
+class Total:
+    """A sum over time and batch. ``kind`` is "loss", "gradient" or "tangent"; ``of`` the parameter for a gradient."""
+
+    name: str
+    kind: str
+    contributions: tuple[Contribution, ...]
+    of: str | None = None
+
+
+def fresh_name(wanted: str, taken: Iterable[str]) -> str:
+    """``wanted``, with underscores added until it is not among ``taken``."""
+    while wanted in taken:
+        wanted += "_"
+    return wanted

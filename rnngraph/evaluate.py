@@ -1,0 +1,210 @@
+"""The reference interpreter of a System: slow, plain, and independent of scheduling and code generation.
+
+It computes each signal at each t on demand from its equation, with arrays of any element type, exact fractions included:
+this is what ``verify`` compares with sympy's derivative of the unrolled loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sympy
+from codegen.functions import FUNCTIONS, PointwiseFunction, expand_primes
+from numpy.typing import NDArray
+
+from rnngraph.equations import BoundarySum, Equation, Expression, Outer, PointwiseSum, Read, Total, meaning, reads_of
+from rnngraph.system import System
+
+Array = NDArray[Any]
+Functions = Mapping[str, Callable[..., Any]]
+
+
+def numpy_functions() -> dict[str, Callable[..., Any]]:
+    """Every function of the table on float arrays."""
+    table: dict[str, Callable[..., Any]] = {}
+    for name, rule in FUNCTIONS.items():
+        if rule.implementation is not None:
+            table[name] = rule.implementation
+    return table
+
+
+def evaluate_expression(
+    expression: Expression, values: Mapping[Expression, Any], functions: Functions, number: Callable[[Any], Any] = float
+) -> Any:
+    """A pointwise sympy expression on values per symbol; a function without an entry is rewritten into primitives."""
+    cache: dict[Expression, Any] = {}
+    order: list[tuple[Expression, bool]] = [(expression, False)]
+    while order:  # an explicit stack: expressions may be deeper than Python's recursion limit
+        node, ready = order.pop()
+        if node in cache:
+            continue
+        if node.is_Symbol:
+            cache[node] = values[node]
+        elif node.is_number and not node.atoms(PointwiseFunction):
+            cache[node] = number(node)
+        elif isinstance(node, PointwiseFunction) and node.func.__name__ not in functions:
+            name = node.func.__name__
+            rewritten = expand_primes(node) if name.endswith("'") else FUNCTIONS[name].rewrite(*node.args)  # type: ignore[misc]
+            if ready:
+                cache[node] = cache[rewritten]
+            else:
+                order += [(node, True), (rewritten, False)]
+        elif not ready:
+            order.append((node, True))
+            order += [(argument, False) for argument in node.args]
+        else:
+            cache[node] = _apply(node, [cache[argument] for argument in node.args], functions)
+    return cache[expression]
+
+
+def _apply(node: Expression, arguments: list[Any], functions: Functions) -> Any:
+    if node.is_Add:
+        total = arguments[0]
+        for value in arguments[1:]:
+            total = total + value
+        return total
+    if node.is_Mul:
+        product = arguments[0]
+        for value in arguments[1:]:
+            product = product * value
+        return product
+    if node.is_Pow:
+        exponent = int(node.exp)
+        return arguments[0] ** exponent if exponent >= 0 else 1 / arguments[0] ** -exponent
+    return functions[node.func.__name__](*arguments)
+
+
+@dataclass
+class Evaluation:
+    """One evaluation of a System on data.
+
+    ``given``: arrays (T, batch, size) of inputs, targets and step weights by signal name; ``parameters`` by name;
+    ``state``: (depth, batch, size) by node, oldest first; a node without one reads its ``initial``.
+    """
+
+    system: System
+    T: int
+    batch: int
+    given: Mapping[str, Array]
+    parameters: Mapping[str, Array]
+    state: Mapping[str, Array] = field(default_factory=dict)
+    functions: Functions = field(default_factory=numpy_functions)
+    number: Callable[[Any], Any] = float
+    _values: dict[Read, Array] = field(default_factory=dict)
+
+    def value(self, signal: str, t: int) -> Array:
+        """The value of ``signal`` at time t (1-based; t <= 0 allowed), shape (batch, size)."""
+        waiting = [Read(signal, t)]
+        while waiting:
+            name, time = waiting[-1]
+            if waiting[-1] in self._values:
+                waiting.pop()
+                continue
+            outside = self._outside(name, time)
+            if outside is not None:
+                self._values[waiting.pop()] = outside
+                continue
+            equation = self.system.equation_of(name)
+            if self.system.signals[name].kind == "adjoint" and time < 1:
+                equation = _reaching_back(equation, time)
+            needed = [Read(read.signal, time - read.delay) for read in equation.reads()]
+            missing = [read for read in needed if read not in self._values]
+            if missing:
+                waiting += missing
+                continue
+            self._values[waiting.pop()] = self._compute(equation, time)
+        return self._values[Read(signal, t)]
+
+    def sequence(self, signal: str) -> Array:
+        """The value of ``signal`` at t = 1..T, shape (T, batch, size)."""
+        return np.stack([self.value(signal, t) for t in range(1, self.T + 1)])
+
+    def boundary(self, signal: str, depth: int) -> Array:
+        """The values of an adjoint signal at t = 1-depth..0, shape (depth, batch, size)."""
+        return np.stack([self.value(signal, t) for t in range(1 - depth, 1)])
+
+    def total(self, total: Total) -> Array:
+        """The value of a total: a number for the loss, an array of the parameter's shape for a gradient."""
+        shape = self.system.parameters[total.of] if total.of is not None else ()
+        result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
+        for contribution in total.contributions:
+            if isinstance(contribution, BoundarySum):
+                if contribution.node not in self.state:
+                    depth = self.system.depths()[contribution.node]
+                    result = result + self.boundary(contribution.signal, depth).sum(axis=(0, 1))
+                continue
+            for t in range(1, self.T + 1):
+                if isinstance(contribution, Outer):
+                    left = self.value(contribution.left, t - contribution.left_delay)
+                    result = result + left.T @ self.value(contribution.right, t - contribution.right_delay)
+                else:
+                    result = result + self._pointwise_sum(contribution, t)
+        return result
+
+    def _pointwise_sum(self, contribution: PointwiseSum, t: int) -> Array:
+        value = self._pointwise(contribution.expression, t)
+        value = np.broadcast_to(value, (self.batch, contribution.size))
+        return value.sum() if contribution.over_units else value.sum(axis=0)
+
+    def _dtype(self) -> Any:
+        for array in (*self.parameters.values(), *self.given.values()):
+            return array.dtype
+        return np.dtype(float)
+
+    def _outside(self, name: str, time: int) -> Array | None:
+        """The value when it does not come from the signal's equation."""
+        signal = self.system.signals[name]
+        inside = 1 <= time <= self.T
+        if inside:
+            return self.given[name][time - 1] if name in self.given else None
+        if signal.kind == "adjoint" and time < 1:
+            return None
+        if time < 1 and name in self.state:
+            return np.asarray(self.state[name][time - 1])
+        if isinstance(signal.initial, str):
+            return np.tile(self.parameters[signal.initial], (self.batch, 1))
+        return np.full((self.batch, signal.size), self.number(signal.initial), dtype=self._dtype())
+
+    def _compute(self, equation: Equation, time: int) -> Array:
+        size = self.system.signals[equation.signal].size
+        result = np.zeros((self.batch, size), dtype=self._dtype()) + self.number(0)
+        for term in equation.terms:
+            source = self.value(term.source, time - term.delay)
+            if term.operator == "dense":
+                assert term.parameter is not None
+                constant = self.system.constants.get(term.parameter)
+                weight = self.parameters[term.parameter] if constant is None else self._constant(constant)
+                result = result + source @ (weight.T if term.transposed else weight)
+            elif term.operator == "sum":
+                result = result + source.sum(axis=1, keepdims=True)
+            else:
+                exponential, logarithm = self.functions["exp"], self.functions["log"]
+                result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))
+        return result + self._pointwise(equation.expression, time)
+
+    def _constant(self, constant: Array) -> Array:
+        return np.array([[self.number(value) for value in row] for row in constant], dtype=self._dtype())
+
+    def _pointwise(self, expression: Expression, time: int) -> Any:
+        values: dict[Expression, Any] = {}
+        for symbol in expression.free_symbols:
+            found = meaning(symbol)
+            if isinstance(found, str):
+                values[symbol] = self.parameters[found]
+            else:
+                values[symbol] = self.value(found.signal, time - found.delay)
+        return evaluate_expression(expression, values, self.functions, self.number)
+
+
+def _reaching_back(equation: Equation, time: int) -> Equation:
+    """An adjoint's equation at t <= 0: what does not read from t >= 1 is 0 there."""
+    summands = [
+        summand
+        for summand in sympy.Add.make_args(equation.expression)
+        if (reads := reads_of(summand)) and all(time - read.delay >= 1 for read in reads)
+    ]
+    terms = tuple(term for term in equation.terms if time - term.delay >= 1)
+    return Equation(equation.signal, terms, sympy.Add(*summands))

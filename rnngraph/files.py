@@ -1,0 +1,263 @@
+"""Files: graphs as node-link JSON, tables of numbers as CSV or npz. Writes are atomic; nothing is executed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import sympy
+from numpy.typing import NDArray
+
+from rnngraph.errors import DataError, GraphError
+
+_NODE_KEYS = ("id",)
+_EDGE_KEYS = ("source", "target", "key")
+
+
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write ``content`` to ``path`` whole or not at all: a new file beside it takes its place at the end.
+
+    Text is written as UTF-8. Raises DataError where the folder cannot be written to.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"file {str(target)!r}", f"{error.strerror or error}", "a file that can be written",
+            "choose another path or create the folder",
+        ) from error  # fmt: skip
+
+
+# Graphs.
+
+
+def save_graph(graph: nx.MultiDiGraph, path: str | os.PathLike[str]) -> None:
+    """Write ``graph`` as node-link JSON (the form of ``networkx.node_link_data`` with ``edges="edges"``).
+
+    Arrays become lists and sympy equations their text. Raises GraphError for anything JSON cannot hold.
+    """
+    if not isinstance(graph, nx.MultiDiGraph):
+        raise GraphError("graph", type(graph).__name__, "a networkx.MultiDiGraph", "build the network as one")
+    nodes = []
+    for node, attributes in graph.nodes(data=True):
+        nodes.append({"id": _plain(node, f"node {node!r}"), **_attributes(attributes, _NODE_KEYS, f"node {node!r}")})
+    edges = []
+    for source, target, key, attributes in graph.edges(keys=True, data=True):
+        where = f"edge {source!r} -> {target!r}"
+        ends = {"source": _plain(source, where), "target": _plain(target, where), "key": _plain(key, where)}
+        edges.append({**ends, **_attributes(attributes, _EDGE_KEYS, where)})
+    content = {
+        "directed": True,
+        "multigraph": True,
+        "graph": _attributes(graph.graph, (), "graph"),
+        "nodes": nodes,
+        "edges": edges,
+    }
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def load_graph(path: str | os.PathLike[str]) -> nx.MultiDiGraph:
+    """Read a graph from node-link JSON; the graph is not validated yet.
+
+    Raises DataError where the file cannot be read or is no JSON, GraphError where the JSON is no directed multigraph.
+    """
+    where = f"file {str(path)!r}"
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(where, f"no valid JSON ({error})", "node-link JSON", "write it with save_graph") from error
+    if not isinstance(content, dict) or not isinstance(content.get("nodes"), list):
+        raise GraphError(where, "JSON without a list of nodes", "node-link JSON", "write the file with save_graph")
+    edges = content.get("edges", content.get("links"))  # networkx before 3.4 wrote "links"
+    if not isinstance(edges, list):
+        raise GraphError(where, "JSON without a list of edges", "node-link JSON", "write the file with save_graph")
+    if content.get("directed") is not True:
+        raise GraphError(where, "an undirected graph", '"directed": true', "build the network as a MultiDiGraph")
+    graph = nx.MultiDiGraph(**_mapping(content.get("graph", {}), f"{where}, graph"))
+    for position, entry in enumerate(content["nodes"]):
+        attributes = _mapping(entry, f"{where}, node number {position}")
+        name = _taken(attributes, "id", f"{where}, node number {position}")
+        if name in graph:
+            raise GraphError(f"{where}, node number {position}", f"{name!r} again", "one entry per node", "rename it")
+        graph.add_node(name, **attributes)
+    for position, entry in enumerate(edges):
+        place = f"{where}, edge number {position}"
+        attributes = _mapping(entry, place)
+        ends = [_taken(attributes, key, place) for key in ("source", "target")]
+        for end in ends:
+            if end not in graph:
+                raise GraphError(place, f"the node {end!r}", "a node of the file", "add the node or mend the name")
+        key = _hashable(attributes.pop("key", None), place)
+        if key is not None and graph.has_edge(*ends, key=key):
+            raise GraphError(place, f"key {key!r} again", "one key per edge between two nodes", "give it another key")
+        graph.add_edge(*ends, key=key, **attributes)
+    return graph
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _attributes(attributes: Mapping[Any, Any], reserved: tuple[str, ...], where: str) -> dict[str, Any]:
+    plain = {}
+    for name, value in attributes.items():
+        if not isinstance(name, str) or name in reserved:
+            raise GraphError(where, f"the attribute {name!r}", f"text other than {list(reserved)}", "rename it")
+        plain[name] = _plain(value, f"{where}, attribute {name!r}")
+    return plain
+
+
+def _plain(value: Any, where: str) -> Any:
+    """``value`` in JSON's own types."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise GraphError(where, repr(value), "a finite number", "JSON holds finite numbers only")
+        return value
+    if isinstance(value, sympy.Basic):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each, where) for each in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each, where) for name, each in value.items()}
+    raise GraphError(
+        where, f"a value of type {type(value).__name__}", "text, numbers, lists, arrays or sympy expressions",
+        "give the attribute such a value",
+    )  # fmt: skip
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise GraphError(where, f"{type(value).__name__}", "an object with attributes", "write it with save_graph")
+    return dict(value)
+
+
+def _taken(attributes: dict[str, Any], key: str, where: str) -> Any:
+    if key not in attributes:
+        raise GraphError(where, f"no {key!r}", f"an entry {key!r}", "write the file with save_graph")
+    return _hashable(attributes.pop(key), where)
+
+
+def _hashable(value: Any, where: str) -> Any:
+    """A node's name or edge's key: JSON turned tuples into lists."""
+    if isinstance(value, list):
+        return tuple(_hashable(each, where) for each in value)
+    if isinstance(value, dict):
+        raise GraphError(where, "an object as a name", "text or a number", "rename the node")
+    return value
+
+
+# Tables.
+
+
+def load_table(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
+    """Columns of a CSV file (name -> (rows,)) or arrays of an npz file (name -> array), as float64.
+
+    A CSV's first row is a header unless it holds numbers only; without one the columns are called "1", "2", ...
+    Fields are separated by commas, semicolons or tabs. Raises DataError with the line of a field that is no number.
+    """
+    where = f"file {str(path)!r}"
+    try:
+        return _load_npz(Path(path), where) if str(path).endswith(".npz") else _load_csv(Path(path), where)
+    except OSError as error:
+        raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
+
+
+def save_arrays(arrays: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> None:
+    """Write named arrays as an npz file, whole or not at all; any text will do for a name. Raises DataError."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def _load_npz(path: Path, where: str) -> dict[str, NDArray[np.float64]]:
+    arrays: dict[str, NDArray[np.float64]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in file.files:
+                array = file[name]
+                if array.dtype.kind not in "biuf":
+                    raise DataError(
+                        f"{where}, array {name!r}", f"dtype {array.dtype}", "numbers", "save arrays of numbers only"
+                    )
+                arrays[name] = array.astype(np.float64)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(where, f"no valid npz ({error})", "an npz of numbers", "write it with numpy.savez") from error
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"{where}, array {name!r}", "NaN or infinity", "finite numbers", "remove those steps")
+    return arrays
+
+
+def _load_csv(path: Path, where: str) -> dict[str, NDArray[np.float64]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(where, "bytes that are no UTF-8", "a CSV or npz file", "save the table as CSV") from error
+    first = text.split("\n", 1)[0]
+    delimiter = max((",", ";", "\t"), key=first.count)
+    try:
+        numbered = [
+            (line, [field.strip() for field in row])
+            for line, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter, strict=True), start=1)
+            if row
+        ]
+    except csv.Error as error:
+        raise DataError(where, f"no valid CSV ({error})", "rows of numbers", "mend the file") from error
+    if not numbered:
+        raise DataError(where, "no rows", "rows of numbers", "give a file with data")
+    names = [str(position) for position in range(1, len(numbered[0][1]) + 1)]
+    if any(_number(field) is None for field in numbered[0][1]):
+        names = numbered.pop(0)[1]
+        if len(set(names)) < len(names):
+            raise DataError(f"{where}, header", f"{names}", "different names", "rename the columns")
+    rows = []
+    for line, row in numbered:
+        if len(row) != len(names):
+            raise DataError(f"{where}, line {line}", f"{len(row)} fields", f"{len(names)}", "fill or remove the line")
+        values = [_number(field) for field in row]
+        for name, field, value in zip(names, row, values, strict=True):
+            if value is None or not math.isfinite(value):
+                raise DataError(
+                    f"{where}, line {line}, column {name!r}", repr(field), "a finite number", "fill or remove the line"
+                )
+        rows.append(values)
+    if not rows:
+        raise DataError(where, "a header without rows", "rows of numbers", "give a file with data")
+    table = np.array(rows, dtype=np.float64)
+    return {name: table[:, position].copy() for position, name in enumerate(names)}
+
+
+def _number(field: str) -> float | None:
+    try:
+        return float(field)
+    except ValueError:
+        return None

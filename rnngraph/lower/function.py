@@ -1,0 +1,289 @@
+"""Schedule -> ir.Function, statement by statement in the order of the components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sympy
+from codegen.functions import rewrite_in_primitives, sigmoid, tanh
+from codegen.ir import (
+    Assign,
+    Bound,
+    Copy,
+    Fill,
+    Function,
+    Load,
+    Loop,
+    MatMul,
+    Reduce,
+    Span,
+    Statement,
+    Step,
+    Store,
+    View,
+)
+
+from rnngraph.equations import Expression, at, meaning, reads_of, symbols_of
+from rnngraph.lower.layout import ParameterLayout
+from rnngraph.lower.matrices import Matrices
+from rnngraph.lower.places import Place, SourceBuffer, place_signals
+from rnngraph.lower.totals import TotalsLowering
+from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction
+
+HALF = sympy.Rational(1, 2)
+
+
+def lower(schedule: Schedule, layout: ParameterLayout, name: str, notes: Mapping[str, str] | None = None) -> Function:
+    """The function ``name`` that computes the schedule's system: its outputs and state, or its loss and gradients.
+
+    ``notes`` maps a signal or total to the text that stands as a comment at the statement that computes it.
+    """
+    return _Lowering(schedule, layout, name, notes or {}).run()
+
+
+class _Lowering:
+    def __init__(self, schedule: Schedule, layout: ParameterLayout, name: str, notes: Mapping[str, str]) -> None:
+        self.schedule = schedule
+        self.system = schedule.system
+        self.signals = schedule.signals
+        self.layout = layout
+        self.name = name
+        self.notes = notes
+        self.states = self.system.depths()
+        self.places = place_signals(schedule, self.states)
+        self.prologue: list[Statement] = []
+        widths = {name: signal.size for name, signal in self.signals.items()}
+        self.matrices = Matrices(layout, self.system.constants, widths, self.prologue)
+        self.halved = self._find_halved()
+        self.slots_of: dict[str, list[tuple[Product, SourceBuffer, int]]] = self._collect_slots()
+
+    def run(self) -> Function:
+        self._load_given()
+        self._prepare_sources()
+        body: list[Statement] = []
+        for component in self.schedule.components:
+            self._fill_carried(component, body)
+            if component.loop:
+                inside: list[Statement] = []
+                for item in component.items:
+                    self._emit(item, inside, component)
+                note = "for t = T..1" if component.backward else "for t = 1..T"
+                body.append(Loop(tuple(inside), component.backward, note))
+            else:
+                self._emit(component.items[0], body, component)
+            self._copy_to_later_sources(component, body)
+        if self.name == "forward":
+            self._store_outputs(body)
+        else:
+            totals = TotalsLowering(self.schedule, self.places, self.layout, self.states, self._batched_operands)
+            totals.run(self.notes)
+            self._store_gradients(totals)
+            body.extend(totals.statements)
+        return Function(self.name, (*self.prologue, *body))
+
+    # What the caller gives and gets.
+
+    def _load_given(self) -> None:
+        for name, signal in self.signals.items():
+            if signal.kind in ("input", "target", "weight"):
+                origin = signal.origin or name
+                classes = signal.kind == "target" and self.system.losses.get(origin) == "cross_entropy"
+                what = "classes" if classes else signal.kind
+                self.prologue.append(Load(self.places.of[name].span(0, name), what, origin))
+        for name, depth in self.states.items():
+            if name in self.places.of:
+                self.prologue.append(Load(self._past(name, depth), "state", name, self._initial(name)))
+
+    def _past(self, name: str, depth: int) -> View:
+        """The values at t = 1-depth..0."""
+        place = self.places.of[name]
+        if place.stepped:
+            return place.step(0, name)
+        return place.rows(Bound(place.offset - depth), Bound(place.offset), name)
+
+    def _initial(self, name: str) -> float | View:
+        initial = self.signals[name].initial
+        return self.layout.view(initial) if isinstance(initial, str) else float(initial)
+
+    def _store_outputs(self, body: list[Statement]) -> None:
+        for name in self.system.outputs:
+            body.append(Store(self.places.of[name].span(0, name), "output", name))
+        for name, depth in self.states.items():
+            place = self.places.of[name]
+            last = (
+                place.step(0, name)
+                if place.stepped
+                else place.rows(Bound(place.offset - depth, 1), Bound(place.offset, 1), name)
+            )
+            body.append(Store(last, "state", name))
+
+    def _store_gradients(self, totals: TotalsLowering) -> None:
+        for name, adjoint in self.system.input_adjoints.items():
+            view = self.places.of[adjoint].span(0, adjoint) if adjoint else None
+            if view is not None:
+                totals.statements.append(Store(view, "input_gradient", name))
+        for node, adjoint in self.system.state_adjoints.items():
+            values = totals.boundary_values(adjoint, node) if adjoint else None
+            if values is not None:
+                totals.statements.append(Store(values, "state_gradient", node))
+
+    # Sources of products that lie in a buffer of their own.
+
+    def _collect_slots(self) -> dict[str, list[tuple[Product, SourceBuffer, int]]]:
+        """For each signal, the slots of source buffers that hold a copy of it."""
+        slots: dict[str, list[tuple[Product, SourceBuffer, int]]] = {}
+        for item in self.schedule.items():
+            if isinstance(item, Product) and item.results[0] in self.places.sources:
+                source = self.places.sources[item.results[0]]
+                for k, slot in enumerate(item.sources):
+                    if not source.hosted[k]:
+                        slots.setdefault(slot.signal, []).append((item, source, k))
+        return slots
+
+    def _prepare_sources(self) -> None:
+        """Ones for the biases, copies of what the caller gave, and the past of what will be copied step by step."""
+        for source in self.places.sources.values():
+            if source.ones:
+                last = source.buffer.columns - 1
+                span = Span(Bound(source.offset), Bound(source.offset, 1))
+                self.prologue.append(Fill(View(source.buffer, span, last, last + 1, label=source.buffer.name), 1.0))
+        for name in self.slots_of:
+            if name not in self.schedule.component_of:
+                self._copy_batched(name, self.prologue, only_component=None)
+            else:
+                self._copy_past(name)
+
+    def _copy_batched(self, name: str, body: list[Statement], only_component: int | None) -> None:
+        """Copy a whole sequence into its slots, except those that its own loop fills step by step."""
+        for product, source, k in self.slots_of.get(name, []):
+            if only_component is not None and self.schedule.component_of[product.results[0]] == only_component:
+                continue
+            span = Span(Bound(source.offset), Bound(source.offset, 1))
+            target = View(source.buffer, span, *source.columns[k], label=_slot_label(product.sources[k]))
+            body.append(Copy(target, self.places.of[name].span(product.sources[k].delay, name)))
+
+    def _copy_past(self, name: str) -> None:
+        """The rows of a slot that read before t = 1, where the loop itself fills the rest."""
+        for product, source, k in self.slots_of[name]:
+            delay = product.sources[k].delay
+            if delay > 0 and self.schedule.component_of[product.results[0]] == self.schedule.component_of[name]:
+                span = Span(Bound(source.offset), Bound(source.offset + delay))
+                target = View(source.buffer, span, *source.columns[k], label=_slot_label(product.sources[k]))
+                place = self.places.of[name]
+                past = place.rows(Bound(place.offset - delay), Bound(place.offset), name)
+                self.prologue.append(Copy(target, past))
+
+    def _copy_to_later_sources(self, component: Component, body: list[Statement]) -> None:
+        for item in component.items:
+            for name in item.defines:
+                own = self.schedule.component_of[name] if component.loop else None
+                self._copy_batched(name, body, own)
+
+    def _copy_in_loop(self, name: str, body: list[Statement]) -> None:
+        number = self.schedule.component_of[name]
+        for product, source, k in self.slots_of.get(name, []):
+            if self.schedule.component_of[product.results[0]] == number:
+                slot = product.sources[k]
+                target = View(source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=_slot_label(slot))
+                body.append(Copy(target, self.places.of[name].step(0, name)))
+
+    # Items.
+
+    def _fill_carried(self, component: Component, body: list[Statement]) -> None:
+        """Values that a loop carries from step to step without history start as 0 unless they are states."""
+        if not component.loop:
+            return
+        inside = {signal for item in component.items for signal in item.defines}
+        read_late = {read.signal for item in component.items for read in item.reads() if read.delay != 0}
+        for name in sorted(read_late & inside - self.states.keys()):
+            place = self.places.of[name]
+            if place.stepped:
+                body.append(Fill(place.step(0, name), float(self.signals[name].initial or 0.0)))
+
+    def _emit(self, item: Item, body: list[Statement], component: Component) -> None:
+        stepped = component.loop
+        note = self.notes.get(item.defines[0], "")
+        if isinstance(item, Product):
+            note = "; ".join(dict.fromkeys(text for name in item.results if (text := self.notes.get(name, ""))))
+            body.append(MatMul(self._results(item, stepped), self._left(item, stepped), self._matrix(item), note=note))
+        elif isinstance(item, UnitReduction):
+            source = self._view(item.source, 0, stepped)
+            kind = "units" if item.operator == "sum" else "logsumexp"
+            body.append(Reduce(self._view(item.signal, 0, stepped), kind, source, note=note))
+        else:
+            expression = rewrite_in_primitives(self._use_halved(item.expression))
+            operands = tuple((symbol, self._operand(symbol, stepped)) for symbol in symbols_of(expression))
+            body.append(Assign(self._view(item.signal, 0, stepped), expression, operands, note=note))
+        if stepped:
+            for name in item.defines:
+                self._copy_in_loop(name, body)
+
+    def _view(self, name: str, delay: int, stepped: bool) -> View:
+        place = self.places.of[name]
+        return place.step(delay, name) if stepped else place.span(delay, name)
+
+    def _operand(self, symbol: Expression, stepped: bool) -> View:
+        found = meaning(symbol)
+        return self.layout.view(found) if isinstance(found, str) else self._view(found.signal, found.delay, stepped)
+
+    def _batched_operands(self, expression: Expression) -> tuple[tuple[Expression, View], ...]:
+        return tuple((symbol, self._operand(symbol, stepped=False)) for symbol in symbols_of(expression))
+
+    def _joined(self, place: Place, slots: tuple[Slot, ...], stepped: bool) -> View:
+        label = place.buffer.name if len(slots) > 1 else slots[0].signal
+        return place.step(slots[0].delay, label) if stepped else place.span(slots[0].delay, label)
+
+    def _results(self, item: Product, stepped: bool) -> View:
+        slots = tuple(Slot(name, 0) for name in item.results)
+        place = self.places.side_by_side(slots)
+        assert place is not None
+        return self._joined(place, slots, stepped)
+
+    def _left(self, item: Product, stepped: bool) -> View:
+        source = self.places.sources.get(item.results[0])
+        if source is None:
+            place = self.places.side_by_side(item.sources)
+            assert place is not None
+            return self._joined(place, item.sources, stepped)
+        name = source.buffer.name
+        own = Place(source.buffer, 0, source.buffer.columns, source.offset)
+        return own.step(0, name) if stepped else own.span(0, name)
+
+    def _matrix(self, item: Product) -> View:
+        heights = [self.signals[slot.signal].size for slot in item.sources]
+        return self.matrices.of(item, heights, self.halved & set(item.results))
+
+    # Halved weighted sums.
+
+    def _find_halved(self) -> frozenset[str]:
+        """Weighted sums that are read by sigmoid(s(t)) and by nothing else."""
+        candidates = {
+            result
+            for item in self.schedule.items()
+            if isinstance(item, Product) and not item.blocks[0][0].transposed
+            for result in item.results
+        }
+        read_otherwise: set[str] = set(self.system.outputs)
+        for item in self.schedule.items():
+            if not isinstance(item, Pointwise):
+                read_otherwise.update(read.signal for read in item.reads())
+            elif not (item.expression.func is sigmoid and item.expression.args[0].is_Symbol):
+                read_otherwise.update(read.signal for read in item.reads())
+        for total in self.system.totals:
+            for piece in total.contributions:
+                for side in ("left", "right", "signal"):
+                    read_otherwise.add(getattr(piece, side, ""))
+                read_otherwise.update(read.signal for read in reads_of(getattr(piece, "expression", sympy.S.Zero)))
+        read_at_all = {read.signal for item in self.schedule.items() for read in item.reads()}
+        return frozenset((candidates & read_at_all) - read_otherwise - self.states.keys())
+
+    def _use_halved(self, expression: Expression) -> Expression:
+        if expression.func is sigmoid and expression.args[0].is_Symbol:
+            read = meaning(expression.args[0])
+            if not isinstance(read, str) and read.signal in self.halved and expression.args[0] == at(read.signal):
+                return HALF * tanh(expression.args[0]) + HALF
+        return expression
+
+
+def _slot_label(slot: Slot) -> str:
+    return slot.signal if slot.delay == 0 else f"{slot.signal}_delayed_{slot.delay}"

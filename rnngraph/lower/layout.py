@@ -1,0 +1,137 @@
+"""Where each parameter lies in the one vector.
+
+The weights of a packed product stand in the vector as the product's matrix, row by row, with the biases as its last row:
+the product needs no copy, and its gradient is one product too. A parameter used twice has a place of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from codegen.ir import Buffer, NamedParameter, View
+
+from rnngraph.equations import meaning
+from rnngraph.initialise import ParameterSpec, default_rule
+from rnngraph.schedule import Product, Schedule
+from rnngraph.system import System
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A parameter's place: ``rows`` and ``columns`` (half-open) of a block of the vector."""
+
+    block: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """``blocks`` holds (offset, rows, columns) of each matrix in the vector; ``cells`` where each parameter lies in them."""
+
+    blocks: tuple[tuple[int, int, int], ...]
+    cells: Mapping[str, Cell]
+    shapes: Mapping[str, tuple[int, ...]]
+    rules: Mapping[str, str]
+    size: int
+
+    def buffer(self, block: int, storage: str = "parameter") -> Buffer:
+        """Block ``block`` of the parameter vector, or of the gradient vector."""
+        offset, rows, columns = self.blocks[block]
+        name = f"weights_{block + 1}" if storage == "parameter" else f"gradient_{block + 1}"
+        holds = [name for name, cell in self.cells.items() if cell.block == block]
+        note = ", ".join(holds)
+        return Buffer(name, "matrix", columns, rows, storage=storage, offset=offset, note=note)
+
+    def view(self, name: str, storage: str = "parameter") -> View:
+        """The parameter (or its gradient) as a view: a matrix, or a vector for a bias or diagonal."""
+        cell = self.cells[name]
+        vector = len(self.shapes[name]) == 1
+        return View(
+            self.buffer(cell.block, storage), None, *cell.columns, rows=cell.rows, vector=vector, label=name
+        )
+
+    def named(self) -> tuple[NamedParameter, ...]:
+        """The named parameters in the network's own order, as the emitted file lists them."""
+        result = []
+        for name, shape in self.shapes.items():
+            cell = self.cells[name]
+            offset, _, stride = self.blocks[cell.block]
+            start = offset + cell.rows[0] * stride + cell.columns[0]
+            result.append(NamedParameter(name, shape, start, stride, self.rules[name]))
+        return tuple(result)
+
+
+def lay_out_parameters(system: System, schedule: Schedule) -> ParameterLayout:
+    """The layout for the forward ``system`` and its ``schedule``."""
+    uses = _count_uses(system)
+    blocks: list[tuple[int, int, int]] = []
+    cells: dict[str, Cell] = {}
+    offset = 0
+    for item in schedule.items():
+        if isinstance(item, Product) and _is_native(item, uses, system):
+            rows, columns = _fill_cells(item, schedule, len(blocks), cells)
+            blocks.append((offset, rows, columns))
+            offset += rows * columns
+    for name, shape in system.parameters.items():
+        if name not in cells:
+            rows, columns = shape if len(shape) == 2 else (1, shape[0])
+            cells[name] = Cell(len(blocks), (0, rows), (0, columns))
+            blocks.append((offset, rows, columns))
+            offset += rows * columns
+    return ParameterLayout(tuple(blocks), cells, dict(system.parameters), _rules(system), offset)
+
+
+def _is_native(product: Product, uses: Counter[str], system: System) -> bool:
+    names = [block.parameter for row in product.blocks for block in row] + list(product.biases)
+    return all(uses[name] == 1 and name in system.parameters for name in names)
+
+
+def _fill_cells(product: Product, schedule: Schedule, block: int, cells: dict[str, Cell]) -> tuple[int, int]:
+    row = 0
+    widths = [schedule.signals[result].size for result in product.results]
+    starts = [sum(widths[:j]) for j in range(len(widths))]
+    for slot, weights in zip(product.sources, product.blocks, strict=True):
+        height = schedule.signals[slot.signal].size
+        for j, weight in enumerate(weights):
+            cells[weight.parameter] = Cell(block, (row, row + height), (starts[j], starts[j] + widths[j]))
+        row += height
+    for j, bias in enumerate(product.biases):
+        cells[bias] = Cell(block, (row, row + 1), (starts[j], starts[j] + widths[j]))
+    return row + (1 if product.biases else 0), sum(widths)
+
+
+def _count_uses(system: System) -> Counter[str]:
+    uses: Counter[str] = Counter()
+    for equation in system.equations:
+        uses.update(term.parameter for term in equation.terms if term.parameter is not None)
+        uses.update(
+            found for symbol in equation.expression.free_symbols if isinstance(found := meaning(symbol), str)
+        )
+    uses.update(signal.initial for signal in system.signals.values() if isinstance(signal.initial, str))
+    return uses
+
+
+def _rules(system: System) -> dict[str, str]:
+    """The initialisation rule of every parameter, by its role."""
+    roles: dict[str, str] = {}
+    for equation in system.equations:
+        for term in equation.terms:
+            if term.parameter is not None:
+                recurrent = term.delay > 0 and system.signals[term.source].kind == "unit"
+                roles.setdefault(term.parameter, "recurrent_weight" if recurrent else "input_weight")
+        for symbol in equation.expression.free_symbols:
+            found = meaning(symbol)
+            if isinstance(found, str):
+                alone = symbol in equation.expression.as_ordered_terms()
+                role = "bias" if alone else "diagonal"
+                roles.setdefault(found, "forget_bias" if found in system.forget_biases else role)
+    for signal in system.signals.values():
+        if isinstance(signal.initial, str):
+            roles.setdefault(signal.initial, "initial")
+    return {
+        name: default_rule(ParameterSpec(name, shape, roles.get(name, "bias")))
+        for name, shape in system.parameters.items()
+    }

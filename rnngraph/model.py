@@ -1,0 +1,74 @@
+"""The checked network: what ``validate`` makes of a graph, frozen, with every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Expression = Any  # a sympy expression; sympy ships no types
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer. ``name`` is ``str`` of the graph's node.
+
+    ``equation`` is a sympy expression in real symbols, one per port (``Symbol(port, real=True)``, ``s`` the weighted sum);
+    None for an input. ``bias`` is the bias parameter's name or None. ``initial`` is a number, or the name of the learned
+    parameter. ``gate`` marks a forget gate (for initialisation only): a sigmoid node multiplied with a delayed port.
+    """
+
+    name: str
+    kind: str  # "input", "unit" or "output"
+    size: int
+    equation: Expression | None
+    bias: str | None
+    initial: float | str
+    forget_gate: bool = False
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One connection with one delay: an edge with a list of delays becomes one Edge per delay.
+
+    ``structure`` is "dense", "diagonal", "identity" or "fixed". ``parameter`` names the weight (dense, diagonal) or the
+    constant (fixed); None for identity and for ports other than "s", which enter unweighted.
+    """
+
+    source: str
+    destination: str
+    delay: int
+    port: str
+    structure: str
+    parameter: str | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked network: nodes and edges in the order of the graph.
+
+    ``parameters`` maps each learned parameter's name to its shape: (source size, destination size) for a dense weight, (size,) for a
+    diagonal weight, a bias and a learned initial value. ``constants`` holds the values of the fixed edges.
+    """
+
+    nodes: Mapping[str, Node]
+    edges: tuple[Edge, ...]
+    parameters: Mapping[str, tuple[int, ...]]
+    constants: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The input nodes, in the order of the graph."""
+        return tuple(node for node in self.nodes.values() if node.kind == "input")
+
+    @property
+    def outputs(self) -> tuple[Node, ...]:
+        """The output nodes, in the order of the graph."""
+        return tuple(node for node in self.nodes.values() if node.kind == "output")
+
+    def depth(self, name: str) -> int:
+        """The longest delay out of a node: how many past values its state holds."""
+        return max((edge.delay for edge in self.edges if edge.source == name), default=0)

@@ -1,0 +1,28 @@
+"""The driver of scheduling: every stage by name, in order."""
+
+from __future__ import annotations
+
+from rnngraph.schedule.components import order_components
+from rnngraph.schedule.items import Schedule
+from rnngraph.schedule.packing import pack
+from rnngraph.schedule.share import share_function_values
+from rnngraph.schedule.simplify import boundary_parts, hoist_from_loops, inline_once_used
+from rnngraph.system import System
+
+
+def build_schedule(system: System) -> Schedule:
+    """System -> Schedule. Raises UnsupportedError for a loop that reads both the past and the future."""
+    shared = share_function_values(system)  # System -> System
+    items, signals = pack(shared)  # System -> items: products and pointwise equations
+    items = inline_once_used(items, shared, signals)  # items -> items
+    boundaries = boundary_parts(items, shared)  # before hoisting mixes what reads ahead with what does not
+    components = order_components(items)  # items -> components: which are loops
+    items = hoist_from_loops(components, signals)  # components -> items
+    components = order_components(items)  # items -> components in running order
+    component_of = {
+        signal: number
+        for number, component in enumerate(components)
+        for item in component.items
+        for signal in item.defines
+    }
+    return Schedule(shared, signals, components, component_of, boundaries)

@@ -1,0 +1,59 @@
+"""Items -> components: strongly connected components of the whole graph, condensed and put in running order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import networkx as nx
+
+from rnngraph.errors import UnsupportedError
+from rnngraph.schedule.items import Component, Item
+
+
+def order_components(items: Sequence[Item]) -> tuple[Component, ...]:
+    """The components of ``items``: each loop is stepped, everything else runs for all t at once.
+
+    Among the orders that can run, the one nearest to the given order is taken, so that emission is deterministic.
+    """
+    graph = dependencies(items)
+    members = [sorted(component) for component in nx.strongly_connected_components(graph)]
+    number = {index: component for component, indices in enumerate(members) for index in indices}
+    condensed = nx.DiGraph()
+    condensed.add_nodes_from(range(len(members)))
+    condensed.add_edges_from((number[a], number[b]) for a, b in graph.edges() if number[a] != number[b])
+    order = nx.lexicographical_topological_sort(condensed, key=lambda component: members[component][0])
+    return tuple(_component(items, graph, members[component]) for component in order)
+
+
+def dependencies(items: Sequence[Item]) -> nx.DiGraph:
+    """Edges from the item that defines a signal to each item that reads it, with the set of delays."""
+    definer = {signal: index for index, item in enumerate(items) for signal in item.defines}
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(items)))
+    for index, item in enumerate(items):
+        for read in item.reads():
+            if read.signal in definer:
+                source = definer[read.signal]
+                if not graph.has_edge(source, index):
+                    graph.add_edge(source, index, delays=set())
+                graph.edges[source, index]["delays"].add(read.delay)
+    return graph
+
+
+def _component(items: Sequence[Item], graph: nx.DiGraph, indices: list[int]) -> Component:
+    inside = set(indices)
+    edges = [(a, b) for a in indices for b in graph.successors(a) if b in inside]
+    if not edges:
+        return Component((items[indices[0]],))
+    delays = {delay for a, b in edges for delay in graph.edges[a, b]["delays"]}
+    if min(delays) < 0 < max(delays):
+        names = [items[index].defines[0] for index in indices]
+        raise UnsupportedError(
+            "schedule", f"a loop through {names} that reads both the past and the future", "delays of one sign in a loop",
+            "remove the look-ahead or the delay from the loop",
+        )  # fmt: skip
+    same_time = nx.DiGraph()
+    same_time.add_nodes_from(indices)
+    same_time.add_edges_from((a, b) for a, b in edges if 0 in graph.edges[a, b]["delays"])
+    order = nx.lexicographical_topological_sort(same_time)
+    return Component(tuple(items[index] for index in order), loop=True, backward=min(delays) < 0)

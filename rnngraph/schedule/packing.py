@@ -1,0 +1,176 @@
+"""Pack the linear terms of a System into few products, and leave every equation pointwise.
+
+Weighted sums that read the same sources become one product (the forward direction: sources side by side, at their own
+delays, with a column of ones for the biases). Transposed terms are packed by what they come from: every error that
+goes back from the same deltas is one product, whose result is read with the delay (the backward direction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import networkx as nx
+import sympy
+
+from rnngraph.equations import Equation, Expression, Signal, Term, at, fresh_name, meaning, parameter
+from rnngraph.schedule.items import Block, Item, Pointwise, Product, Slot, UnitReduction
+from rnngraph.system import System
+
+Key = tuple[object, ...]
+
+
+def pack(system: System) -> tuple[list[Item], dict[str, Signal]]:
+    """Every equation of ``system`` as items, and the signals with the products' results among them."""
+    return _Packing(system).run()
+
+
+class _Packing:
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.signals: dict[str, Signal] = dict(system.signals)
+        self.loop_of = _loops(system)
+        # Per group: the results with, for each, the weights by slot (and the bias).
+        self.groups: dict[Key, list[tuple[str, dict[tuple[Slot, int], Block], str | None]]] = {}
+        # Where each weight stands in its forward product: the backward product keeps that order, so that its matrix is
+        # the transposed view of the same memory.
+        self.position: dict[str, tuple[int, int, int]] = {}
+
+    def run(self) -> tuple[list[Item], dict[str, Signal]]:
+        place: dict[Key, int] = {}
+        items: list[tuple[int, Item]] = []
+        for position, equation in enumerate(self.system.equations):
+            before = set(self.groups)
+            rest = self._collect(equation)
+            for key in self.groups:
+                if key not in before:
+                    place[key] = position
+            for term in equation.terms:
+                if term.operator != "dense":
+                    rest = rest + self._reduction(equation, term, items, position)
+            if rest is not None and rest != at(equation.signal):
+                items.append((position, Pointwise(equation.signal, rest)))
+        items.extend((place[key], self._product(key, members)) for key, members in self.groups.items())
+        order = sorted(range(len(items)), key=lambda k: (items[k][0], not isinstance(items[k][1], Product)))
+        return [items[k][1] for k in order], self.signals
+
+    def _reduction(self, equation: Equation, term: Term, items: list[tuple[int, Item]], position: int) -> Expression:
+        alone = len(equation.terms) == 1 and equation.expression == 0 and term.delay == 0
+        name = equation.signal if alone else self._result(equation.signal)
+        items.append((position, UnitReduction(name, term.operator, term.source)))
+        return at(name, term.delay)
+
+    def _result(self, signal: str) -> str:
+        name = fresh_name(f"{signal}_part", self.signals)
+        self.signals[name] = Signal(name, self.signals[signal].size, "product", signal)
+        return name
+
+    def _collect(self, equation: Equation) -> Expression:
+        """Put the dense terms into groups; the pointwise expression that remains, with the results read into it."""
+        rest = equation.expression
+        forward = [term for term in equation.terms if term.operator == "dense" and not term.transposed]
+        backward = [term for term in equation.terms if term.operator == "dense" and term.transposed]
+        alone = len(equation.terms) == len(forward)
+        if forward:
+            bias = self._bias(equation)
+            if bias is not None:
+                rest = rest - parameter(bias)
+            name = equation.signal if alone and rest == 0 else self._result(equation.signal)
+            slots = _numbered(Slot(term.source, term.delay) for term in forward)
+            inside = self._inside(equation.signal, forward)
+            key: Key = ("forward", inside, bias is not None, tuple(sorted(slots, key=str)))
+            blocks = {slot: _block(term) for slot, term in zip(slots, forward, strict=True)}
+            self.groups.setdefault(key, []).append((name, blocks, bias))
+            rest = rest + at(name)
+        parts: dict[tuple[int, object], list[Term]] = {}
+        for term in backward:
+            parts.setdefault((term.delay, self._inside(equation.signal, [term])), []).append(term)
+        for (delay, inside), terms in parts.items():
+            alone = len(equation.terms) == len(terms) and rest == 0 and delay == 0
+            name = equation.signal if alone else self._result(equation.signal)
+            slots = _numbered(Slot(term.source, 0) for term in terms)
+            key = ("backward", inside, tuple(sorted(slots, key=str)))
+            blocks = {slot: _block(term) for slot, term in zip(slots, terms, strict=True)}
+            self.groups.setdefault(key, []).append((name, blocks, None))
+            rest = rest + at(name, delay)
+        return rest
+
+    def _bias(self, equation: Equation) -> str | None:
+        """The vector parameter that is added as it is, if any."""
+        for summand in sympy.Add.make_args(equation.expression):
+            if summand.is_Symbol and isinstance(found := meaning(summand), str):
+                return found
+        return None
+
+    def _inside(self, signal: str, terms: Iterable[Term]) -> object:
+        """The loop that both ends lie in, or None: products of a loop are not mixed with those outside."""
+        loop = self.loop_of.get(signal)
+        return loop if loop is not None and any(self.loop_of.get(term.source) == loop for term in terms) else None
+
+    def _product(self, key: Key, members: list[tuple[str, dict[tuple[Slot, int], Block], str | None]]) -> Product:
+        # Sources from outside the loop first, so that those of the loop lie together; else in the order of appearance.
+        loop = key[1]
+        slots = sorted(members[0][1], key=lambda slot: self.loop_of.get(slot[0].signal) == loop and loop is not None)
+        if key[0] == "forward":
+            # Results with the same activation lie together, so that one call computes them.
+            members = sorted(members, key=lambda member: self._activation(member[0]))
+            number = len(self.position)
+            for row, slot in enumerate(slots):
+                for column, (_, blocks, _) in enumerate(members):
+                    self.position.setdefault(blocks[slot].parameter, (number, row, column))
+        else:
+            first = members[0][1]
+            slots = sorted(slots, key=lambda slot: self._order(first[slot].parameter))
+            members = sorted(members, key=lambda member: self._order(member[1][slots[0]].parameter))
+        return Product(
+            sources=tuple(slot for slot, _ in slots),
+            results=tuple(name for name, _, _ in members),
+            blocks=tuple(tuple(blocks[slot] for _, blocks, _ in members) for slot in slots),
+            biases=tuple(bias for _, _, bias in members if bias is not None),
+        )
+
+    def _order(self, weight: str) -> tuple[int, int, int]:
+        return self.position.get(weight, (len(self.position), 0, 0))
+
+    def _activation(self, result: str) -> str:
+        readers = self._readers().get(result, [])
+        return readers[0].func.__name__ if len(readers) == 1 and readers[0].args == (at(result),) else "~"
+
+    def _readers(self) -> Mapping[str, list[Expression]]:
+        table: dict[str, list[Expression]] | None = self.__dict__.get("_reader_table")
+        if table is None:
+            table = {}
+            for equation in self.system.equations:
+                for symbol in equation.expression.free_symbols:
+                    found = meaning(symbol)
+                    if not isinstance(found, str):
+                        table.setdefault(found.signal, []).append(equation.expression)
+            self.__dict__["_reader_table"] = table
+        return table
+
+
+def _block(term: Term) -> Block:
+    assert term.parameter is not None
+    return Block(term.parameter, term.transposed)
+
+
+def _numbered(slots: Iterable[Slot]) -> list[tuple[Slot, int]]:
+    """Slots with a running number per equal slot: two weights between the same nodes are two slots."""
+    seen: dict[Slot, int] = {}
+    numbered = []
+    for slot in slots:
+        seen[slot] = seen.get(slot, -1) + 1
+        numbered.append((slot, seen[slot]))
+    return numbered
+
+
+def _loops(system: System) -> dict[str, int]:
+    """The loop (a number) in which each signal of a loop lies."""
+    graph = nx.DiGraph()
+    for equation in system.equations:
+        graph.add_node(equation.signal)
+        graph.add_edges_from((read.signal, equation.signal) for read in equation.reads())
+    loops: dict[str, int] = {}
+    for number, members in enumerate(nx.strongly_connected_components(graph)):
+        if len(members) > 1 or any(graph.has_edge(member, member) for member in members):
+            loops.update(dict.fromkeys(members, number))
+    return loops

@@ -1,0 +1,70 @@
+"""A System: numbered equations over discrete time that ``vjp`` and ``jvp`` map to a System again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnngraph.display import as_latex, as_text
+from rnngraph.equations import Equation, Signal, Total
+
+
+@dataclass(frozen=True)
+class System:
+    """See the module's docstring. ``title`` says what it computes; ``outputs`` are the signals returned.
+
+    ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
+    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it.
+    """
+
+    title: str
+    signals: Mapping[str, Signal]
+    parameters: Mapping[str, tuple[int, ...]]
+    equations: tuple[Equation, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    totals: tuple[Total, ...] = ()
+    losses: Mapping[str, str] = field(default_factory=dict)
+    input_adjoints: Mapping[str, str] = field(default_factory=dict)
+    state_adjoints: Mapping[str, str] = field(default_factory=dict)
+    forget_biases: frozenset[str] = frozenset()
+
+    def equation_of(self, signal: str) -> Equation:
+        """The equation that defines ``signal``; KeyError when it is given from outside."""
+        return self._by_signal[signal]
+
+    @property
+    def _by_signal(self) -> dict[str, Equation]:
+        # Computed once: the dataclass is frozen, so the table cannot go stale.
+        table: dict[str, Equation] | None = self.__dict__.get("_table")
+        if table is None:
+            table = {equation.signal: equation for equation in self.equations}
+            object.__setattr__(self, "_table", table)
+        return table
+
+    def total(self, name: str) -> Total:
+        """The total called ``name``; KeyError when there is none."""
+        for total in self.totals:
+            if total.name == name:
+                return total
+        raise KeyError(name)
+
+    def depths(self) -> dict[str, int]:
+        """The longest positive delay at which each input or node is read: how many past values its state holds."""
+        depths: dict[str, int] = {}
+        for equation in self.equations:
+            for read in equation.reads():
+                if read.delay > 0 and self.signals[read.signal].kind in ("input", "unit"):
+                    depths[read.signal] = max(depths.get(read.signal, 0), read.delay)
+        order = [name for name, signal in self.signals.items() if signal.kind in ("input", "unit")]
+        return {name: depths[name] for name in order if name in depths}
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def latex(self) -> str:
+        """The numbered equations as LaTeX (an ``align`` environment)."""
+        return as_latex(self)

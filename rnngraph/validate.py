@@ -1,0 +1,309 @@
+"""From a plain ``networkx.MultiDiGraph`` to a checked, frozen :class:`rnngraph.model.Model`.
+
+Every default is filled in and every part of the contract checked; nothing of the graph is dropped or guessed. Names:
+
+- A parameter name written by the user that equals another name (written or default) is one shared parameter, of one
+  shape.
+- Two *default* names never share: parallel edges, or nodes whose joined names coincide, must name their parameters.
+- Constants of fixed edges are named by the library, ``C_<source>_<destination>``, made unique.
+- Ports are compared in NFKC form, as Python reads names.
+
+The time is linear in the size of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import sympy
+from numpy.typing import NDArray
+
+from codegen.functions import FUNCTIONS
+from rnngraph.attributes import EdgeRecord, NodeRecord, check_text, read_constant, read_edge, read_node
+from rnngraph.errors import EquationError, GraphError
+from rnngraph.expressions import parse_equation
+from rnngraph.model import Edge, Expression, Model, Node
+from rnngraph.paths import check_cycles, check_reachability
+
+
+def validate(graph: nx.MultiDiGraph) -> Model:
+    """Check a graph against the contract and return the Model.
+
+    Raises GraphError (EquationError and CycleError included) for what breaks the contract, UnsupportedError for learned
+    delays, negative delays and masked weights, which come in a later version.
+    """
+    _check_type(graph)
+    names = _node_names(graph)
+    records = {names[node]: read_node(names[node], attributes) for node, attributes in graph.nodes(data=True)}
+    if not any(record.kind == "output" for record in records.values()):
+        raise GraphError(
+            "graph",
+            "no output node",
+            "at least one node with kind='output'",
+            "set kind='output' on the nodes whose values are wanted",
+        )
+    edge_records = [
+        read_edge(names[source], names[destination], _edge_place(graph, names, source, destination, key), attributes)
+        for source, destination, key, attributes in graph.edges(keys=True, data=True)
+    ]
+    parameters = _Parameters()
+    edges: list[Edge] = []
+    constants: dict[str, NDArray[np.float64]] = {}
+    fixed: list[tuple[int, EdgeRecord]] = []
+    incoming: dict[str, list[EdgeRecord]] = {name: [] for name in records}
+    for record in edge_records:
+        _check_ends(record, records)
+        incoming[record.destination].append(record)
+        if record.structure == "fixed":
+            fixed.append((len(edges), record))
+        edges.extend(_expand(record, records, parameters))
+    nodes = {name: _node(record, incoming[name], parameters) for name, record in records.items()}
+    _check_initial(nodes, edges)
+    for start, record in fixed:  # after all parameters, so that no constant takes a parameter's name
+        _name_constants(start, record, records, edges, constants, parameters)
+    check_cycles(nodes, edges)
+    check_reachability(nodes, edges)
+    nodes = _mark_forget_gates(nodes, edges)
+    return Model(
+        MappingProxyType(nodes), tuple(edges), MappingProxyType(parameters.shapes), MappingProxyType(constants)
+    )
+
+
+@dataclass
+class _Parameters:
+    """The learned parameters met so far, in the order of the graph's edges and nodes."""
+
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    defaults: set[str] = field(default_factory=set)
+
+    def add(self, name: str, shape: tuple[int, ...], where: str, default: bool, remedy: str) -> str:
+        """Register a parameter. A name met before is shared, unless the shapes differ or both names are defaults."""
+        if name not in self.shapes:
+            self.shapes[name] = shape
+            self.origins[name] = where
+        elif self.shapes[name] != shape:
+            raise GraphError(
+                where,
+                f"parameter {name!r} of shape {shape}, which {self.origins[name]} gives the shape {self.shapes[name]}",
+                "one shape for one parameter",
+                remedy if default else "use different names",
+            )
+        elif default and name in self.defaults:
+            raise GraphError(
+                where,
+                f"the default parameter name {name!r}, which {self.origins[name]} has too",
+                "a parameter of its own, or one name written on both to share it",
+                remedy,
+            )
+        if default:
+            self.defaults.add(name)
+        return name
+
+
+def _check_type(graph: object) -> None:
+    if not isinstance(graph, nx.MultiDiGraph):
+        if isinstance(graph, nx.DiGraph):
+            remedy = "convert it: nx.MultiDiGraph(graph)"
+        elif isinstance(graph, nx.Graph):
+            remedy = "its edges have no direction: build nx.MultiDiGraph() and add each edge from source to destination"
+        else:
+            remedy = "build one with nx.MultiDiGraph(), add_node and add_edge (nx.node_link_graph reads one from JSON)"
+        raise GraphError("graph", f"an object of type {type(graph).__name__}", "a networkx.MultiDiGraph", remedy)
+    if not graph:
+        raise GraphError("graph", "no nodes", "at least one input and one output", "add nodes with add_node")
+
+
+def _node_names(graph: nx.MultiDiGraph) -> dict[Hashable, str]:
+    names: dict[Hashable, str] = {}
+    seen: dict[str, Hashable] = {}
+    for node in graph.nodes:
+        name = check_text(f"node {node!r}", "name", str(node))
+        if name in seen:
+            raise GraphError(
+                f"nodes {seen[name]!r} and {node!r}",
+                f"one name {name!r} for both",
+                "nodes whose str() differ",
+                "rename one with nx.relabel_nodes",
+            )
+        seen[name] = node
+        names[node] = name
+    return names
+
+
+def _edge_place(graph: nx.MultiDiGraph, names: dict[Hashable, str], source: Any, destination: Any, key: Any) -> str:
+    parallel = f" (key {key!r})" if graph.number_of_edges(source, destination) > 1 else ""
+    return f"edge {names[source]!r} -> {names[destination]!r}{parallel}"
+
+
+def _check_ends(record: EdgeRecord, records: dict[str, NodeRecord]) -> None:
+    """The kinds and sizes of the two nodes of an edge."""
+    source, destination = records[record.source], records[record.destination]
+    if destination.kind == "input":
+        raise GraphError(
+            record.where,
+            f"an edge into the input {destination.name!r}",
+            "edges out of inputs only, as their values come from the data",
+            "turn the edge round, or make the destination a unit",
+        )
+    if record.port != "s" and source.size not in (destination.size, 1):
+        raise GraphError(
+            record.where,
+            f"a source of size {source.size} on port {record.port!r} of a node of size {destination.size}",
+            f"a source of size {destination.size}, or 1",
+            "make the sizes equal, or put a unit with a dense edge in between",
+        )
+    if record.port == "s" and record.structure in ("diagonal", "identity") and source.size != destination.size:
+        raise GraphError(
+            record.where,
+            f"structure={record.structure!r} from size {source.size} to size {destination.size}",
+            "equal sizes",
+            "make the sizes equal, or use structure='dense'",
+        )
+
+
+def _expand(record: EdgeRecord, records: dict[str, NodeRecord], parameters: _Parameters) -> list[Edge]:
+    """One Edge per delay, its parameter registered."""
+    learned = record.structure in ("dense", "diagonal")
+    default = record.parameter is None
+    stem = f"W_{record.source}_{record.destination}" if record.parameter is None else record.parameter
+    rows, columns = records[record.source].size, records[record.destination].size
+    shape = (rows, columns) if record.structure == "dense" else (columns,)
+    remedy = "give each edge a parameter='...' of its own, or write parallel edges as one edge with a list of delays"
+    edges = []
+    for delay in record.delays:
+        name = f"{stem}_d{delay}" if record.listed else stem
+        parameter = parameters.add(name, shape, record.where, default, remedy) if learned else None
+        edges.append(Edge(record.source, record.destination, delay, record.port, record.structure, parameter))
+    return edges
+
+
+def _name_constants(
+    start: int,
+    record: EdgeRecord,
+    records: dict[str, NodeRecord],
+    edges: list[Edge],
+    constants: dict[str, NDArray[np.float64]],
+    parameters: _Parameters,
+) -> None:
+    values = read_constant(record, records[record.source].size, records[record.destination].size)
+    for offset, delay in enumerate(record.delays):
+        stem = f"C_{record.source}_{record.destination}" + (f"_d{delay}" if record.listed else "")
+        name, number = stem, 1
+        while name in constants or name in parameters.shapes:
+            number += 1
+            name = f"{stem}_{number}"
+        constants[name] = values[offset]
+        edges[start + offset] = Edge(record.source, record.destination, delay, "s", "fixed", name)
+
+
+def _node(record: NodeRecord, incoming: list[EdgeRecord], parameters: _Parameters) -> Node:
+    """One node with its equation read and matched with the ports that feed it."""
+    if record.kind == "input":
+        return Node(record.name, "input", record.size, None, None, 0.0)
+    ports: dict[str, EdgeRecord] = {}
+    weighted = False
+    for edge in incoming:
+        if edge.port == "s":
+            weighted = True
+        elif edge.port in ports:
+            raise GraphError(
+                edge.where,
+                f"port {edge.port!r} of node {record.name!r}, which {ports[edge.port].where} feeds too",
+                "one edge per named port",
+                "rename one of the ports and add it in the equation, or use port='s' for a weighted sum",
+            )
+        else:
+            ports[edge.port] = edge
+    has_sum = weighted or (record.bias is not None and record.bias is not False)
+    equation = _equation(record, ports, has_sum)
+    bias = None
+    if isinstance(record.bias, str):
+        bias = parameters.add(record.bias, (record.size,), record.where, False, "")
+    elif has_sum and record.bias is not False:
+        remedy = "give one of them a bias='...' or parameter='...' of its own"
+        bias = parameters.add(f"b_{record.name}", (record.size,), record.where, True, remedy)
+    if isinstance(record.initial, str):
+        parameters.add(record.initial, (record.size,), record.where, True, "rename the node or the parameter")
+    return Node(record.name, record.kind, record.size, equation, bias, record.initial)
+
+
+def _equation(record: NodeRecord, ports: dict[str, EdgeRecord], has_sum: bool) -> Expression:
+    text: object = "s" if record.equation is None else record.equation
+    equation, used = parse_equation(text, {"s", *ports}, record.where)
+    if "s" in used and not has_sum:
+        written = "no equation, which means identity(s)," if record.equation is None else "s in its equation"
+        raise EquationError(
+            record.where,
+            f"{written} and no weighted sum",
+            "an edge with port='s' (the default port), or bias=True, for a node that uses s",
+            f"write an equation of its ports ({', '.join(ports)})" if ports else "add an edge into the node",
+        )
+    if has_sum and "s" not in used:
+        raise EquationError(
+            record.where,
+            "a weighted sum (edges to port 's', or a bias) that its equation does not use, or that cancels out",
+            "s in the equation",
+            "add s to the equation, name the edge's port, or remove the bias",
+        )
+    for port, edge in ports.items():
+        if port not in used:
+            raise EquationError(
+                record.where,
+                f"port {port!r}, fed by {edge.where}, that its equation does not use, or that cancels out",
+                "every port in the equation",
+                f"add {port} to the equation, or remove the edge",
+            )
+    if not used:
+        raise EquationError(
+            record.where,
+            "an equation without any name",
+            "an equation of s or of ports, as a mere number needs no node",
+            "write the number into the equations that use it, or learn it: bias=True with no edge",
+        )
+    return equation
+
+
+def _check_initial(nodes: dict[str, Node], edges: list[Edge]) -> None:
+    delayed = {edge.source for edge in edges if edge.delay > 0}
+    for name, node in nodes.items():
+        if isinstance(node.initial, str) and name not in delayed:
+            raise GraphError(
+                f"node {name!r}",
+                "initial='parameter' on a node that no edge reads with a delay",
+                "a delayed edge out of the node, as no other reads values of t <= 0",
+                "remove 'initial', or add a delay to an edge out of the node",
+            )
+
+
+def _mark_forget_gates(nodes: dict[str, Node], edges: list[Edge]) -> dict[str, Node]:
+    """Mark the sigmoid nodes that multiply the past of the very node they feed, as f in c = f*c_prev + i*z.
+
+    Only a product with the destination's own past is a memory; a GRU's reset gate, which multiplies another node's
+    past, is not marked.
+    """
+    sigmoid = FUNCTIONS["sigmoid"].symbol(sympy.Symbol("s", real=True))
+    sources: dict[str, dict[str, Edge]] = {}
+    for edge in edges:
+        if edge.port != "s":
+            sources.setdefault(edge.destination, {})[edge.port] = edge
+    gates: set[str] = set()
+    for name, ports in sources.items():
+        own_past = {port for port, edge in ports.items() if edge.source == name and edge.delay > 0}
+        if not own_past:
+            continue
+        for product in nodes[name].equation.atoms(sympy.Mul):  # type: ignore[union-attr]
+            factors = {factor.name for factor in product.args if factor.is_Symbol}
+            if factors & own_past:
+                gates.update(ports[port].source for port in factors if port in ports)
+    return {
+        name: Node(node.name, node.kind, node.size, node.equation, node.bias, node.initial, True)
+        if name in gates and node.equation == sigmoid
+        else node
+        for name, node in nodes.items()
+    }

@@ -1,0 +1,101 @@
+"""Networks on one another: deep recurrent networks from layers of the zoo or of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import networkx as nx
+
+from rnngraph.errors import GraphError
+from rnngraph.zoo.arguments import add_output, check_size
+from rnngraph.zoo.classic import elman, fully_recurrent
+from rnngraph.zoo.gated import gru, lstm
+
+STACKABLE: dict[str, Callable[..., nx.MultiDiGraph]] = {
+    "elman": elman,
+    "fully_recurrent": fully_recurrent,
+    "lstm": lstm,
+    "gru": gru,
+}
+
+
+def stack(*networks: nx.MultiDiGraph) -> nx.MultiDiGraph:
+    """Put networks on one another: the output of each is the input of the next.
+
+    x^(l)(t) = y^(l-1)(t), l = 2, 3, ...
+
+    Every network has one input and one output node; sizes must fit. The nodes of network l get the suffix l ("h1",
+    "h2"), and so do its parameters that have a name of their own; only the first input keeps its name. The other inputs
+    vanish: their edges start at the output below. The given graphs stay as they are.
+    """
+    if not networks:
+        raise GraphError("argument networks", "no network", "at least one", "call stack(network, ...)")
+    result = nx.MultiDiGraph()
+    below = None  # the node that stands for the input of the present network
+    for level, network in enumerate(networks, start=1):
+        source, output = only_node(network, "input", level), only_node(network, "output", level)
+        names = {node: f"{node}{level}" for node in network}
+        if below is None:
+            names[source] = str(source)
+        else:
+            _check_fit(result.nodes[below]["size"], network.nodes[source]["size"], level)
+            result.nodes[below]["kind"] = "unit"
+            names[source] = below
+        for node, data in network.nodes(data=True):
+            if node == source and below is not None:
+                continue
+            if names[node] in result:
+                raise GraphError(
+                    f"network {level}, node {node!r}", f"the name {names[node]!r} twice", "names that differ",
+                    "rename the node with networkx.relabel_nodes before stacking",
+                )  # fmt: skip
+            result.add_node(names[node], **_suffixed(data, "bias", level))
+        for start, end, data in network.edges(data=True):
+            result.add_edge(names[start], names[end], **_suffixed(data, "parameter", level))
+        below = names[output]
+    return result
+
+
+def stacked(
+    kind: str, inputs: int, hidden: int, outputs: int | None = None, depth: int = 2, **options: Any
+) -> nx.MultiDiGraph:
+    """Deep recurrent network: ``depth`` equal layers with ``hidden`` units on one another.
+
+    h^(1)(t) from x(t), h^(l)(t) from h^(l-1)(t) for l = 2..depth, y(t) = V^T h^(depth)(t).
+
+    ``kind`` is "elman", "fully_recurrent", "lstm" or "gru"; ``options`` go to every layer. Nodes are named as in
+    :func:`stack`. With ``outputs`` = None the last layer is the output, else a dense identity layer "y" is.
+    """
+    if kind not in STACKABLE:
+        raise GraphError("argument kind", repr(kind), f"one of {', '.join(STACKABLE)}", "use stack for other networks")
+    depth = check_size("depth", depth)
+    build = STACKABLE[kind]
+    hidden = check_size("hidden", hidden)
+    graph = stack(*(build(inputs if level == 0 else hidden, hidden, None, **options) for level in range(depth)))
+    top = only_node(graph, "output", depth)
+    add_output(graph, top, outputs, "identity", parameter="V")
+    return graph
+
+
+def only_node(network: nx.MultiDiGraph, kind: str, level: int) -> Any:
+    nodes = [node for node, data in network.nodes(data=True) if data.get("kind", "unit") == kind]
+    if len(nodes) != 1:
+        raise GraphError(
+            f"network {level}", f"{len(nodes)} {kind} nodes {nodes}", f"one {kind} node", "join such networks by hand"
+        )
+    return nodes[0]
+
+
+def _check_fit(below: int, above: int, level: int) -> None:
+    if below != above:
+        raise GraphError(
+            f"network {level}", f"an input of size {above}", f"size {below}, that of the output of network {level - 1}",
+            "give both the same size",
+        )  # fmt: skip
+
+
+def _suffixed(data: dict[str, Any], attribute: str, level: int) -> dict[str, Any]:
+    """A copy of the attributes in which a parameter's own name (not True, False or missing) has the level's suffix."""
+    name = data.get(attribute)
+    return {**data, attribute: f"{name}{level}"} if isinstance(name, str) else dict(data)

@@ -1,0 +1,74 @@
+"""The picture and the listing of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from rnngraph import zoo
+from rnngraph.drawing import as_text_drawing, draw, layout
+from rnngraph.errors import GraphError
+from rnngraph.validate import validate
+
+LISTING = """\
+x  input, 3 units
+a  16 units, tanh(s)
+     <- x(t)    dense W (3x16)
+     <- a(t-1)  dense R (16x16)
+     + b_a (16)
+y  output, 1 unit, weighted sum, starts at y_0 (learned)
+     <- a(t)    dense V (16x1)
+     <- y(t-2)  diagonal W_y_y (1)
+     <- x(t-1)  fixed C_x_y (3x1)
+     + b_y (1)"""
+
+
+def network() -> nx.MultiDiGraph:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=3)
+    graph.add_node("a", size=16, activation="tanh")
+    graph.add_node("y", kind="output", size=1, initial="parameter")
+    graph.add_edge("x", "a", parameter="W")
+    graph.add_edge("a", "a", parameter="R", delay=1)
+    graph.add_edge("a", "y", parameter="V")
+    graph.add_edge("y", "y", structure="diagonal", delay=2)
+    graph.add_edge("x", "y", structure="fixed", value=[[1], [0], [0]], delay=1)
+    return graph
+
+
+def test_listing() -> None:
+    lines = as_text_drawing(network()).split("\n")
+    assert sorted(lines) == sorted(LISTING.split("\n"))  # the order of a node's edges is the graph's
+
+
+@pytest.mark.parametrize("name", sorted(zoo.NETWORKS))
+def test_zero_delay_edges_run_to_the_right_and_nothing_overlaps(name: str) -> None:
+    model = validate(zoo.example(name))
+    places = layout(model)
+    for edge in model.edges:
+        if edge.delay == 0:
+            assert places.columns[edge.source] < places.columns[edge.destination]
+    positions = [places.position(place) for place in places.heights]
+    assert len({(round(x, 6), round(y, 6)) for x, y in positions}) == len(positions)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_picture_is_written(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("matplotlib")
+    graph = nx.relabel_nodes(network(), {"x": "$a^b$ \n and a very long name", "a": "été"})
+    graph.add_edge("été", "été", delay=[3, 4, 5, 6])
+    path = tmp_path / f"net.{suffix}"
+    figure = draw(graph, path)
+    assert path.stat().st_size > 1000
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "été" in texts
+    assert any("R, t-1" in text and "5 in all" in text for text in texts)
+
+
+def test_bad_graph_is_refused() -> None:
+    graph = network()
+    graph.nodes["a"]["size"] = 0
+    with pytest.raises(GraphError, match="node 'a'"):
+        as_text_drawing(graph)
