@@ -16,16 +16,16 @@ How it is laid out, with what each choice gained at (T, B, I, H) = (100, 1, 8, 1
   batched matmul over the gates, no slower than the one wide product, and about 1.3 times as fast at B = 32.
 - sigmoid(s) = 0.5 tanh(s / 2) + 0.5; the inner 0.5 is folded into a copy of the weights, made once a call.
 - The backward step multiplies dh and dc by factors, the local derivatives, that depend on neither. They are computed
-  for as many steps at once as fit the cache: against one step at a time the backward loop gains 2.3 at (200, 1, 64, 64),
-  against all steps at once 1.15 at the two largest shapes. One multiply carries dc over i, f and z: as fast as one a gate
-  at B = 1 (a broadcast call costs about three plain ones), 1.1 to 1.3 times as fast at larger B.
+  for as many steps at once as fit the cache: against two steps at a time the backward loop gains 2.3 at
+  (200, 1, 64, 64), against all steps at once 1.15 at the two largest shapes. One multiply carries dc over i, f and z:
+  as fast as one a gate at B = 1 (a broadcast call costs about three plain ones), up to 1.3 times as fast at larger B.
 - ``deltas`` (T+1, B, 4, H) keeps a step's gates side by side in a row: one product a step for dh, and one product after
   the loop for the gradient of all weights. Two more columns (what goes through c) would save two calls a step, which
   their broadcasting takes back, and the last product would take up to 1.3 times as long on rows with gaps.
 - dh needs the recurrent weights transposed: a contiguous copy once a call makes that product 1.2 to 1.5 times as fast
   as a transposed view (B > 1).
-- At B = 1 the time is NumPy's own per call: np.dot takes 0.6 of np.matmul's time there, and 0.5 as an array of no axes
-  half that of 0.5 as a Python number.
+- At B = 1 the time is NumPy's own per call: np.dot takes 0.6 (H = 16) to 0.8 (H = 64) of np.matmul's time
+  there, and 0.5 as an array of no axes half that of 0.5 as a Python number.
 - All buffers, and the views of them that a step uses, are made once for each (T, B) and kept.
 """
 

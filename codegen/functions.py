@@ -146,16 +146,16 @@ step = _define(
 )
 maximum = _define(
     "maximum",
-    lambda a, b: step(a - b),
-    lambda a, b: 1 - step(a - b),
+    lambda a, b: HALF * (1 + sign(a - b)),  # a tie gives each side one half
+    lambda a, b: HALF * (1 - sign(a - b)),
     ufunc="np.maximum",
     implementation=np.maximum,
     c="fmax{f}({0}, {1})",
 )
 minimum = _define(
     "minimum",
-    lambda a, b: step(b - a),
-    lambda a, b: 1 - step(b - a),
+    lambda a, b: HALF * (1 - sign(a - b)),
+    lambda a, b: HALF * (1 + sign(a - b)),
     ufunc="np.minimum",
     implementation=np.minimum,
     c="fmin{f}({0}, {1})",

@@ -45,7 +45,6 @@ class Interpreter:
     given: Mapping[str, Any]
     buffers: dict[str, Array] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
-    poison: bool = True
 
     def run(self, function: Function) -> dict[str, Any]:
         """Run every statement; the results by kind: "output", "state", ... each a mapping, and "loss"."""

@@ -233,7 +233,8 @@ class Program:
 
     ``inputs``, ``outputs``: name -> size. ``states``: name -> (depth, size, initial number or parameter name).
     ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the equations).
-    ``wrt``: what ``loss_and_gradient`` differentiates by.
+    ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
+    differentiates by.
     """
 
     functions: tuple[Function, ...]
@@ -246,6 +247,7 @@ class Program:
     dtype: str
     title: str
     header: tuple[str, ...]
+    rules: dict[str, str]
     wrt: tuple[str, ...] = ("parameters",)
 
 

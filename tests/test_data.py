@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rnngraph.data import check_inputs, check_parameters, check_state, check_targets, check_weights
 from rnngraph.errors import DataError
@@ -12,8 +13,8 @@ T, BATCH = 4, 2
 X = np.ones((T, BATCH, 3), np.float32)
 
 
-def bad(value: float) -> np.ndarray:
-    array = X.copy()
+def bad(value: float) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = X.copy()
     array[2, 1, 0] = value
     return array
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import IO, Any
 
 import click
@@ -11,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 import rnngraph as rg
+from rnngraph.backends import PRINTERS, check_backend
 from rnngraph.cli.data import parse_columns, training_data
 from rnngraph.cli.graphs import read_graph
 from rnngraph.errors import OptionError, RNNGraphError
 from rnngraph.files import load_table, save_arrays, save_graph, write_atomic
 from rnngraph.listing import as_text_drawing
 from rnngraph.losses import resolve_losses
+from rnngraph.program import build_program
 from rnngraph.train import LBFGS, SGD, Adam, Momentum
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": SGD, "momentum": Momentum}
@@ -42,19 +43,8 @@ class _Commands(click.Group):
             raise _Failure(str(error)) from error
 
 
-def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
-    if not asked or ctx.resilient_parsing:
-        return
-    try:
-        version = metadata.version("rnngraph")
-    except metadata.PackageNotFoundError:
-        version = "(not installed)"
-    click.echo(f"rnngraph {version}")
-    ctx.exit()
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH})
-@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the version.")
+@click.version_option(rg.__version__, prog_name="rnngraph", message="%(prog)s %(version)s")
 def main() -> None:
     """Equations, code and training for networks with loops and delays.
 
@@ -128,11 +118,13 @@ def emit(graph: str, losses: Sequence[str], backend: str, dtype: str, output: st
 
     Example: rnngraph emit zoo:lstm --loss mse --output lstm_numpy.py
     """
-    kernel = rg.compile(read_graph(graph), loss=_loss(losses), backend=backend, dtype=dtype)
+    backend, dtype = check_backend(backend, dtype)
+    compilation = build_program(read_graph(graph), _loss(losses), "bptt", dtype, ("parameters",))
+    source = PRINTERS[backend](compilation.program)  # not loaded: a CuPy file can be written where CuPy is not
     if output is None:
-        click.echo(kernel.source, nl=False)
+        click.echo(source, nl=False)
     else:
-        write_atomic(output, kernel.source)
+        write_atomic(output, source)
         click.echo(f"written to {output}", err=True)
 
 
@@ -196,7 +188,7 @@ def train(
 
     Arrays are (T, batch, units), or (T, units) for a single sequence; a class target is one column of numbers from 0.
 
-    Example: rnngraph train "zoo:elman(2, 16, 1)" series.csv --input x=u,v --target y=y --window 50 --save params.npz
+    Example: rnngraph train "zoo:elman(2, 16, 1)" series.csv --input x=u,v --target y=y --save params.npz
     """
     network = read_graph(graph)
     model = rg.validate(network)
@@ -208,11 +200,12 @@ def train(
         columns = parse_columns(inputs, "--input"), parse_columns(targets, "--target")
         return training_data(load_table(path), model, classes, *columns, learned=list(chosen), window=window)
 
+    method = _optimizer(optimizer, learning_rate)
     training = read(data)
     kernel = rg.compile(network, loss=loss, backend=backend, dtype=dtype)
     params = kernel.init(seed=seed)
     history = rg.fit(
-        kernel, params, training, optimizer=_optimizer(optimizer, learning_rate), epochs=epochs, batch_size=batch_size,
+        kernel, params, training, optimizer=method, epochs=epochs, batch_size=batch_size,
         validation=None if validation is None else read(validation), patience=patience, clip_norm=clip_norm, seed=seed,
     )  # fmt: skip
     click.echo(str(history))

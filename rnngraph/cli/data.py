@@ -27,10 +27,10 @@ def training_data(
     """Inputs and targets, (T, batch, size) each, targets of ``classes`` as integers (T, batch).
 
     ``inputs`` and ``targets`` say which columns (or npz arrays) make up a node's data, side by side. A node left out
-    takes the column of its own name (an output: also ``target_<name>``); if no column is chosen at all and the table
-    has just as many as the network needs, they are taken in order. ``learned`` are the outputs that have a loss.
-    ``window`` cuts one long sequence into sequences of that many steps, a rest left out. Raises OptionError and
-    DataError.
+    takes the column of its own name (an output: ``target_<name>`` first); if no column is chosen at all and the table
+    has just as many others as the other nodes need, these are taken in order. ``learned`` are the outputs that have
+    a loss. ``window`` cuts one long sequence into sequences of that many steps, a rest left out. Raises OptionError
+    and DataError.
     """
     outputs = [node for node in model.outputs if node.name in learned]
     for what, chosen, nodes in (("--input", inputs, model.inputs), ("--target", targets, outputs)):
@@ -42,7 +42,7 @@ def training_data(
     columns |= {("y", node.name): targets.get(node.name) for node in outputs}
     widths = {("x", node.name): node.size for node in model.inputs}
     widths |= {("y", node.name): 1 if node.name in classes else node.size for node in outputs}
-    if not inputs and not targets and not _named(table, columns) and all(array.ndim == 1 for array in table.values()):
+    if not inputs and not targets and all(array.ndim == 1 for array in table.values()):
         columns = _in_order(table, widths)
     given: dict[str, NDArray[Any]] = {}
     for node in model.inputs:
@@ -76,22 +76,25 @@ def parse_columns(options: Sequence[str], what: str) -> dict[str, list[str]]:
     return chosen
 
 
-def _named(table: Table, columns: Mapping[tuple[str, str], Any]) -> bool:
-    return any(name in table or f"target_{name}" in table for _, name in columns)
-
-
 def _in_order(table: Table, widths: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], Sequence[str] | None]:
-    needed = sum(widths.values())
-    names = list(table)
-    wanted = ", ".join(f"{name}: {width}" for (_, name), width in widths.items())
-    if len(names) != needed:
+    """Columns for every node: those of its name, for the other nodes the columns left over, in order."""
+    columns: dict[tuple[str, str], Sequence[str] | None] = {}
+    for role, node in widths:
+        names = (node,) if role == "x" else (f"target_{node}", node)
+        found = next((name for name in names if name in table), None)
+        if found is not None:
+            columns[role, node] = [found]
+    used = {name for chosen in columns.values() for name in chosen or ()}
+    left = [name for name in table if name not in used]
+    open_widths = {key: width for key, width in widths.items() if key not in columns}
+    if len(left) != sum(open_widths.values()) and open_widths:
+        wanted = ", ".join(f"{node}: {width}" for (_, node), width in open_widths.items())
         raise DataError(
-            "data", f"{len(names)} columns", f"{needed} ({wanted})",
+            "data", f"{len(left)} columns", f"{sum(open_widths.values())} ({wanted})",
             "choose columns with --input NODE=COLUMNS and --target NODE=COLUMNS",
         )  # fmt: skip
-    columns: dict[tuple[str, str], Sequence[str] | None] = {}
-    for key, width in widths.items():
-        columns[key], names = names[:width], names[width:]
+    for key, width in open_widths.items():
+        columns[key], left = left[:width], left[width:]
     return columns
 
 

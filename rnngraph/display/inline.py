@@ -9,6 +9,7 @@ recursion delta_s_a(t) = tanh'(s_a(t)) * (V delta_y(t) + R delta_s_a(t+1)).
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import sympy
 
 from codegen.functions import exp
 from rnngraph.equations import (
+    BoundarySum,
     Contribution,
     Equation,
     Expression,
@@ -120,6 +122,9 @@ class _Inlining:
             equation.signal: Equation(equation.signal, equation.terms, self._tidy(equation.expression, equation.signal))
             for equation in system.equations
         }
+        self.at_boundary = {
+            part.signal for total in system.totals for part in total.contributions if isinstance(part, BoundarySum)
+        } | set(system.state_adjoints.values())
         self.readers: dict[str, list[str]] = {}
         self.sections: dict[str, str] = {}
         self.reader_of: dict[str, str] = {}
@@ -130,11 +135,12 @@ class _Inlining:
         self._find_sections()
         self._find_readers()
         shown: list[tuple[str, str, str, Side | None, tuple[Part, ...]]] = []
-        for name in self._reading_order():
+        order = self._reading_order()
+        for name in order:
             self._side(name)
         totals = [(total, self._total_section(total), self._parts(total)) for total in self.system.totals]
         hidden = {signal for signals in self.absorbed.values() for signal in signals}
-        for name in self._reading_order():
+        for name in order:
             if name not in hidden:
                 shown.append((name, name, self.sections[name], self.sides[name], ()))
         for total, section, parts in totals:
@@ -209,19 +215,25 @@ class _Inlining:
 
     def _reading_order(self) -> list[str]:
         """The equations, each after those it reads at the same t; else in the system's order."""
-        waiting = list(self.equations)
-        done: set[str] = set()
+        waiting: dict[str, set[str]] = {}
+        readers: dict[str, list[str]] = {}
+        for name, equation in self.equations.items():
+            now = {read.signal for read in equation.reads() if read.delay == 0 and read.signal in self.equations}
+            waiting[name] = now - {name}
+            for source in waiting[name]:
+                readers.setdefault(source, []).append(name)
+        place = {name: position for position, name in enumerate(waiting)}
+        ready = [place[name] for name, sources in waiting.items() if not sources]  # in order: a heap
+        names = list(waiting)
         order: list[str] = []
-        while waiting:
-            ready = next((name for name in waiting if self._now(name) <= done | {name}), waiting[0])
-            waiting.remove(ready)
-            done.add(ready)
-            order.append(ready)
-        return order
-
-    def _now(self, name: str) -> set[str]:
-        reads = self.equations[name].reads()
-        return {read.signal for read in reads if read.delay == 0 and read.signal in self.equations}
+        while ready:
+            name = names[heapq.heappop(ready)]
+            order.append(name)
+            for reader in readers.get(name, ()):
+                waiting[reader].discard(name)
+                if not waiting[reader]:
+                    heapq.heappush(ready, place[reader])
+        return order + [name for name in names if waiting[name]]  # none is left over in a system that can be computed
 
     # Inlining.
 
@@ -233,10 +245,19 @@ class _Inlining:
         if self.readers.get(name) != [reader] or self._reaches(reader, name):
             return False
         self.reader_of[name] = reader  # before looking into it, so that a loop of signals read once is seen
-        if read.delay == 0 or self._side(name).pointwise:
+        if reader in self.at_boundary:
+            # its values at t <= 0 count, where a delta that it reads at the same t is 0 and must stay visible
+            inside = read.delay < 0 and self._side(name).pointwise
+            if inside and all(each.delay == 0 for each in self._deltas(self._side(name).expression)):
+                return True
+        elif read.delay == 0 or self._side(name).pointwise:
             return True
         del self.reader_of[name]
         return False
+
+    def _deltas(self, expression: Expression) -> list[Read]:
+        kinds = ("adjoint", "auxiliary")
+        return [read for read in reads_of(expression) if self.system.signals[read.signal].kind in kinds]
 
     def _reaches(self, reader: str, name: str) -> bool:
         """Whether ``reader`` is itself inlined, step by step, into ``name``: a loop of signals read once."""

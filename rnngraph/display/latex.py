@@ -14,7 +14,7 @@ GREEK = [
 ]  # fmt: skip
 GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", (f"\\{name}" for name in GREEK), strict=True))
 OPERATORS = {"tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos", "arctan": r"\arctan",
-             "sigmoid": r"\sigma"}  # fmt: skip
+             "maximum": r"\max", "minimum": r"\min", "sigmoid": r"\sigma"}  # fmt: skip
 SPECIAL = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
            **{character: f"\\{character}" for character in "{}$&#%_"}}  # fmt: skip
 LETTER_AND_DIGITS = re.compile(r"([A-Za-z])(\d+)")
@@ -60,7 +60,7 @@ class LatexWriter(Writer):
             return self.tangent(self.name(rest))
         if signal is not None and signal.origin is not None and signal.origin != name:
             head = name.removesuffix(signal.origin)
-            if head != name and head.endswith("_"):  # delta_<origin>, s_<origin>, target_<origin>
+            if head.endswith("_") and head.count("_") == 1:  # delta_<origin>, s_<origin>, target_<origin>
                 return f"{self._plain(head.removesuffix('_'))}{_subscript(self.name(signal.origin))}"
         return self._plain(name)
 
@@ -102,6 +102,10 @@ class LatexWriter(Writer):
         return rf"\frac{{{top.text}}}{{{bottom.text}}}"
 
     def call(self, function: str, arguments: list[str]) -> str:
+        if function == "sqrt":
+            return rf"\sqrt{{{arguments[0]}}}"
+        if function == "abs":
+            return rf"\left|{arguments[0]}\right|"
         base = function.rstrip("'")
         operator = OPERATORS.get(base, rf"\operatorname{{{escape(base)}}}") + function[len(base) :]
         return rf"{operator}\left({', '.join(arguments)}\right)"
@@ -110,7 +114,7 @@ class LatexWriter(Writer):
         return rf"\left({text}\right)"
 
     def transpose(self, text: str) -> str:
-        return rf"{{{text}}}^{{\top}}" if re.search(r"[_^}]$|_", text) else rf"{text}^{{\top}}"
+        return rf"{{{text}}}^{{\top}}" if any(sign in text for sign in "_^'}") else rf"{text}^{{\top}}"
 
     def matrix_product(self, left: str, right: str) -> str:
         return rf"{left}\, {right}"

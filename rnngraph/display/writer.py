@@ -151,6 +151,8 @@ class Writer(ABC):
     def _scaled(self, factor: Expression, piece: Piece) -> Piece:
         if factor == 1:
             return piece
+        if piece.text == "1":
+            return self._pointwise(factor)
         negative = bool(factor.could_extract_minus_sign())
         written = self._pointwise(-factor if negative else factor)
         held = self._hold(piece, POWER)

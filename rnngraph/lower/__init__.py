@@ -1,6 +1,6 @@
 """Schedule -> ir.Function: where every signal lies in memory, and the statements that compute it."""
 
 from rnngraph.lower.function import lower
-from rnngraph.lower.layout import ParameterLayout, lay_out_parameters
+from rnngraph.lower.layout import ParameterLayout, lay_out_parameters, parameter_roles
 
-__all__ = ["ParameterLayout", "lay_out_parameters", "lower"]
+__all__ = ["ParameterLayout", "lay_out_parameters", "lower", "parameter_roles"]

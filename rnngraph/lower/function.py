@@ -184,7 +184,7 @@ class _Lowering:
         for product, source, k in self.slots_of.get(name, []):
             if self.schedule.component_of[product.results[0]] == number:
                 slot = product.sources[k]
-                target = View(source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=_slot_label(slot))
+                target = View(source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=f"{_slot_label(slot)}_t")
                 body.append(Copy(target, self.places.of[name].step(0, name)))
 
     # Items.

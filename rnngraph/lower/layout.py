@@ -81,7 +81,9 @@ def lay_out_parameters(system: System, schedule: Schedule) -> ParameterLayout:
             cells[name] = Cell(len(blocks), (0, rows), (0, columns))
             blocks.append((offset, rows, columns))
             offset += rows * columns
-    return ParameterLayout(tuple(blocks), cells, dict(system.parameters), _rules(system), offset)
+    roles = parameter_roles(system)
+    rules = {name: default_rule(ParameterSpec(name, shape, roles[name])) for name, shape in system.parameters.items()}
+    return ParameterLayout(tuple(blocks), cells, dict(system.parameters), rules, offset)
 
 
 def _is_native(product: Product, uses: Counter[str], system: System) -> bool:
@@ -114,8 +116,8 @@ def _count_uses(system: System) -> Counter[str]:
     return uses
 
 
-def _rules(system: System) -> dict[str, str]:
-    """The initialisation rule of every parameter, by its role."""
+def parameter_roles(system: System) -> dict[str, str]:
+    """The role of every parameter, which decides how it is initialised: see ``initialise.ROLES``."""
     roles: dict[str, str] = {}
     for equation in system.equations:
         for term in equation.terms:
@@ -131,7 +133,4 @@ def _rules(system: System) -> dict[str, str]:
     for signal in system.signals.values():
         if isinstance(signal.initial, str):
             roles.setdefault(signal.initial, "initial")
-    return {
-        name: default_rule(ParameterSpec(name, shape, roles.get(name, "bias")))
-        for name, shape in system.parameters.items()
-    }
+    return {name: roles.get(name, "bias") for name in system.parameters}

@@ -44,7 +44,8 @@ class Place:
     def step(self, delay: int, label: str) -> View:
         """The value at t - delay inside a loop; from a buffer without history the latest value."""
         time = None if self.stepped else Step(self.offset - delay)
-        return View(self.buffer, time, self.start, self.stop, label=label)
+        moment = "t" if delay == 0 else f"t_minus_{delay}" if delay > 0 else f"t_plus_{-delay}"
+        return View(self.buffer, time, self.start, self.stop, label=f"{label}_{moment}")
 
     def span(self, delay: int, label: str) -> View:
         """The values at t - delay for t = 1..T."""

@@ -1,0 +1,43 @@
+"""Names for emitted source: any text becomes a Python identifier that nothing else in the file uses."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+import unicodedata
+
+
+class Namer:
+    """Maps keys to identifiers, one each; the same key always gets the same identifier."""
+
+    def __init__(self, reserved: set[str]) -> None:
+        self.taken = set(reserved) | set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
+        self.names: dict[object, str] = {}
+
+    def name(self, key: object, wanted: str) -> str:
+        """The identifier of ``key``; at first use it is made from ``wanted``."""
+        if key not in self.names:
+            identifier = mangle(wanted)
+            number = 2
+            while identifier in self.taken:
+                identifier = f"{mangle(wanted)}_{number}"
+                number += 1
+            self.taken.add(identifier)
+            self.names[key] = identifier
+        return self.names[key]
+
+
+def mangle(text: str) -> str:
+    """ASCII letters, digits and underscores, not starting with a digit or an underscore, at most 60 long."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    identifier = re.sub(r"[^0-9A-Za-z_]+", "_", ascii_text)[:60].strip("_")
+    if not identifier or identifier[0].isdigit():
+        identifier = f"v_{identifier}".rstrip("_")
+    return identifier
+
+
+def comment_text(text: str) -> str:
+    """Text that is safe in a comment or docstring: one line, printable, no quotes that end a docstring, no backslash."""
+    flat = "".join(character if character.isprintable() else " " for character in text)
+    return flat.replace("\\", "/").replace('"""', "'''")

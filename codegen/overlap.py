@@ -1,0 +1,36 @@
+"""When two views may share memory within one run of a body."""
+
+from __future__ import annotations
+
+from codegen.ir import Span, Step, View
+
+
+def overlap(first: View, second: View) -> bool:
+    """Whether the views can share an element. Inside a loop two steps of different offset are different rows."""
+    if first.buffer.name != second.buffer.name:
+        return False
+    if first.start >= second.stop or second.start >= first.stop:
+        return False
+    if first.rows is not None and second.rows is not None:
+        return first.rows[0] < second.rows[1] and second.rows[0] < first.rows[1]
+    if isinstance(first.time, Step) and isinstance(second.time, Step):
+        return first.time.offset == second.time.offset
+    if isinstance(first.time, Span) and isinstance(second.time, Span):
+        # Rows before t = 1 against rows from t = 1 on: both ends are known numbers, or the same multiple of T.
+        return not (_ends_before(first.time, second.time) or _ends_before(second.time, first.time))
+    return True
+
+
+def _ends_before(first: Span, second: Span) -> bool:
+    return first.stop.times <= second.start.times and first.stop.constant <= second.start.constant
+
+
+def same_place(first: View, second: View) -> bool:
+    """Whether the views are the same elements."""
+    return (first.buffer.name, first.time, first.start, first.stop, first.rows) == (
+        second.buffer.name,
+        second.time,
+        second.start,
+        second.stop,
+        second.rows,
+    )

@@ -1,0 +1,128 @@
+"""Merge equal calls on neighbouring columns into one call: the gates of an LSTM get one tanh.
+
+Before and after: the same elements get the same values; statements are reordered only where they do not touch the same
+memory. Loops are barriers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from codegen.ir import Apply, Function, Loop, Statement, View, views_of, written
+from codegen.overlap import overlap, same_place
+
+
+def merge_neighbours(function: Function) -> Function:
+    """See the module's docstring."""
+    return dataclasses.replace(function, body=_merge_body(function.body))
+
+
+def _merge_body(body: Sequence[Statement]) -> tuple[Statement, ...]:
+    result: list[Statement] = []
+    segment: list[Statement] = []
+    for statement in body:
+        if isinstance(statement, Loop):
+            result.extend(_merge_segment(segment))
+            segment = []
+            result.append(dataclasses.replace(statement, body=_merge_body(statement.body)))
+        else:
+            segment.append(statement)
+    return (*result, *_merge_segment(segment))
+
+
+def _merge_segment(segment: list[Statement]) -> list[Statement]:
+    """Take statements in order; with each take its ready neighbours."""
+    waits_for = _dependencies(segment)
+    done: set[int] = set()
+    emitted: list[Statement] = []
+    calls = [index for index, statement in enumerate(segment) if isinstance(statement, Apply)]
+    by_start: dict[tuple[str, str, int], list[int]] = {}
+    for index in calls:
+        call = segment[index]
+        assert isinstance(call, Apply)
+        by_start.setdefault((call.function, call.target.buffer.name, call.target.start), []).append(index)
+    for index, statement in enumerate(segment):
+        if index in done:
+            continue
+        group = [index]
+        merged = statement
+        while isinstance(merged, Apply):
+            following = by_start.get((merged.function, merged.target.buffer.name, merged.target.stop), [])
+            partner = next(
+                (k for k in following if k not in done and k not in group and waits_for[k] <= done
+                 and (joined := _join(merged, segment[k])) is not None),
+                None,
+            )  # fmt: skip
+            if partner is None:
+                break
+            joined = _join(merged, segment[partner])
+            assert joined is not None
+            merged = joined
+            group.append(partner)
+        done.update(group)
+        emitted.append(merged)
+    return emitted
+
+
+def _dependencies(segment: list[Statement]) -> list[set[int]]:
+    """For each statement, the earlier ones it must come after."""
+    touched: dict[str, list[tuple[int, View, bool]]] = {}
+    waits_for: list[set[int]] = []
+    for index, statement in enumerate(segment):
+        target = written(statement)
+        mine: set[int] = set()
+        for view in views_of(statement):
+            writes = view is target
+            for other, seen, other_writes in touched.get(view.buffer.name, []):
+                if (writes or other_writes) and overlap(view, seen):
+                    mine.add(other)
+        for view in views_of(statement):
+            touched.setdefault(view.buffer.name, []).append((index, view, view is target))
+        waits_for.append(mine)
+    return waits_for
+
+
+def _join(first: Statement, second: Statement) -> Apply | None:
+    """One call for both, or None when they do not fit: ``second`` continues ``first`` to the right."""
+    if not isinstance(first, Apply) or not isinstance(second, Apply) or first.function != second.function:
+        return None
+    target = _continue(first.target, second.target)
+    if target is None or len(first.arguments) != len(second.arguments):
+        return None
+    arguments: list[View | float] = []
+    for left, right in zip(first.arguments, second.arguments, strict=True):
+        if isinstance(left, View) and isinstance(right, View):
+            if left.columns == right.columns == 1 and first.target.columns > 1 and same_place(left, right):
+                arguments.append(left)  # one column, broadcast over both
+                continue
+            joined = _continue(left, right)
+            if joined is None or (left.columns, right.columns) != (first.target.columns, second.target.columns):
+                return None
+            arguments.append(joined)
+        elif left == right:
+            arguments.append(left)
+        else:
+            return None
+    note = "; ".join(dict.fromkeys(filter(None, (first.note, second.note))))
+    return Apply(target, first.function, tuple(arguments), note)
+
+
+def _continue(left: View, right: View) -> View | None:
+    fits = (left.buffer.name, left.time, left.rows, left.transposed, left.vector) == (
+        right.buffer.name, right.time, right.rows, right.transposed, right.vector,
+    )  # fmt: skip
+    if not fits or left.stop != right.start:
+        return None
+    return dataclasses.replace(left, stop=right.stop, label=_joined_label(left, right))
+
+
+def _joined_label(left: View, right: View) -> str:
+    """gates i_t and f_t become i_f_t; the same tail is written once."""
+    tail = "_t" if left.label.endswith("_t") and right.label.endswith("_t") else ""
+    first, second = left.label.removesuffix("_t"), right.label.removesuffix("_t")
+    common = 0
+    while common < min(len(first), len(second)) and first[common] == second[common]:
+        common += 1
+    common = first[:common].rfind("_") + 1
+    return f"{first}_{second[common:]}{tail}"

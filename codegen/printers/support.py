@@ -1,0 +1,164 @@
+"""The text that every emitted module begins with: its parameters as views of one vector, its checks, its workspaces.
+
+``{xp}`` stands for the array module (np or cp).
+"""
+
+from __future__ import annotations
+
+PARAMETERS = '''
+class Parameters(dict):
+    """Named parameters: views of one contiguous vector, ``.vector``. Assigning to a name copies into the view."""
+
+    def __init__(self, vector):
+        super().__init__()
+        self.vector = vector
+        for name, (shape, offset, stride) in PARAMETERS.items():
+            rows = shape[0] if len(shape) == 2 else 1
+            part = vector[offset : offset + (rows - 1) * stride + shape[-1]]
+            if len(shape) == 2:
+                item = vector.itemsize
+                part = {xp}.lib.stride_tricks.as_strided(part, shape, (stride * item, item))
+            dict.__setitem__(self, name, part)
+
+    def __setitem__(self, name, value):
+        if name not in self:
+            raise KeyError(f"{name!r} is not a parameter of this network; its parameters: {list(self)}")
+        self[name][...] = {xp}.asarray(value)
+
+    def copy(self):
+        """The same values in a vector of their own."""
+        return Parameters(self.vector.copy())
+
+
+class Gradients(Parameters):
+    """Gradients by parameter, laid out as the parameters are; ``.inputs`` and ``.state`` when they were asked for."""
+
+    def __init__(self, vector, inputs=None, state=None):
+        super().__init__(vector)
+        self.inputs = inputs
+        self.state = state
+
+
+def pack(params):
+    """``params`` as Parameters: as they are, or copied from any mapping of names to arrays."""
+    if isinstance(params, Parameters) and params.vector.dtype == DTYPE:
+        return params
+    missing = [name for name in PARAMETERS if name not in params]
+    unknown = [name for name in params if name not in PARAMETERS]
+    if missing or unknown:
+        raise ValueError(f"parameters: missing {missing}, unknown {unknown}; expected {list(PARAMETERS)}")
+    packed = Parameters({xp}.empty(VECTOR_SIZE, DTYPE))
+    for name, (shape, _, _) in PARAMETERS.items():
+        value = {xp}.asarray(params[name])
+        if value.shape != shape:
+            raise ValueError(f"parameter {name!r}: found shape {value.shape}; expected {shape}")
+        packed[name] = value
+    return packed
+'''
+
+INIT = '''
+def init(seed=0):
+    """Fresh parameters. Every parameter draws from a stream of its own, made of the seed and its name."""
+    params = Parameters({xp}.empty(VECTOR_SIZE, DTYPE))
+    for name, rule in INITIALISATION.items():
+        stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(name.encode("utf-8"))))
+        params[name] = RULES[rule](PARAMETERS[name][0], stream)
+    return params
+
+
+def initial_state(batch=1, params=None):
+    """The state before t = 1: for each node that is read with a delay, (depth, batch, size), oldest first.
+
+    A node that starts from learned values is in it when ``params`` is given, and else left out: ``forward`` and
+    ``loss_and_gradient`` then start it from the parameters they get.
+    """
+    state = {}
+    for node, (depth, size, initial) in STATES.items():
+        if isinstance(initial, str):
+            if params is None:
+                continue
+            initial = {xp}.asarray(params[initial])
+        state[node] = {xp}.zeros((depth, batch, size), DTYPE)
+        state[node][...] = initial
+    return state
+'''
+
+CHECKS = '''
+def _lengths(inputs):
+    """T and batch of the inputs; ValueError when a name is missing or a shape does not fit."""
+    T = batch = None
+    if len(inputs) != len(INPUTS):
+        raise ValueError(f"inputs: found {list(inputs)}; expected {list(INPUTS)}")
+    for name, size in INPUTS.items():
+        if name not in inputs:
+            raise ValueError(f"inputs: {name!r} is missing; expected {list(INPUTS)}")
+        shape = inputs[name].shape
+        if len(shape) != 3 or shape[2] != size or 0 in shape or (T is not None and shape[:2] != (T, batch)):
+            raise ValueError(f"input {name!r}: found shape {shape}; expected (T, batch, {size}), T and batch the same for all inputs")
+        T, batch = shape[:2]
+    return T, batch
+
+
+_local = threading.local()
+
+
+def _workspace(kind, T, batch):
+    """The buffers of one function for one T and batch, kept per thread: the last four are held."""
+    held = _local.__dict__.setdefault("held", {})
+    key = (kind, T, batch)
+    workspace = held.pop(key, None)
+    if workspace is None:
+        while len(held) >= 4:
+            del held[next(iter(held))]
+        workspace = kind(T, batch)
+    held[key] = workspace
+    return workspace
+
+
+def release_workspaces():
+    """Free the buffers that this thread keeps between calls."""
+    _local.__dict__.clear()
+'''
+
+STEP = '''
+def step(params, state, inputs):
+    """One time step, for streams: inputs (batch, size) by name. Returns outputs (batch, size) by name, and the next state."""
+    outputs, state = forward(params, {{name: value[None] for name, value in inputs.items()}}, state)
+    return {{name: value[0] for name, value in outputs.items()}}, state
+'''
+
+HELPERS = {
+    "_step": '''
+def _step(x, out):
+    """1 where x > 0, else 0."""
+    return np.heaviside(x, 0.0, out=out)
+''',
+    "_softplus": '''
+def _softplus(x, out):
+    """log(1 + exp(x)), for any x."""
+    return np.logaddexp(x, 0.0, out=out)
+''',
+    "_erf": '''
+def _erf(x, out):
+    """The error function to about 1 ulp of float64 (rational approximations of Cephes, S. Moshier)."""
+    x = x.astype(np.float64)
+    z = x * x
+    small = x * np.polyval([9.60497373987051638749, 90.0260197203842689217, 2232.00534594684319226,
+        7003.32514112805075473, 55592.3013010394962768], z) / np.polyval([1.0, 33.5617141647503099647,
+        521.357949780152679795, 4594.32382970980127987, 22629.0000613890934246, 49267.3942608635921086], z)
+    a = np.minimum(np.abs(x), 8.0)
+    tail = np.exp(-a * a) * np.polyval([2.46196981473530512524e-10, 0.564189564831068821977, 7.46321056442269912687,
+        48.6371970985681366614, 196.520832956077098242, 526.445194995477358631, 934.528527171957607540,
+        1027.55188689515710272, 557.535335369399327526], a) / np.polyval([1.0, 13.2281951154744992508,
+        86.7072140885989742329, 354.937778887819891062, 975.708501743205489753, 1823.90916687909736289,
+        2246.33760818710981792, 1656.66309194161350182, 557.535340817727675546], a)
+    out[...] = np.where(np.abs(x) < 1.0, small, np.sign(x) * (1.0 - tail))
+    return out
+''',
+    "_logsumexp": '''
+def _logsumexp(x, out):
+    """log of the sum of exp(x) over the units, for any x."""
+    largest = x.max(axis=-1, keepdims=True)
+    out[...] = largest + {xp}.log({xp}.exp(x - largest).sum(axis=-1, keepdims=True))
+''',
+}

@@ -1,0 +1,70 @@
+"""rnngraph: a graph with loops and delays becomes equations that a person can check and code that runs fast.
+
+    import rnngraph as rg
+
+    system = rg.derive(graph)            # forward equations
+    grad = rg.gradient(graph)            # derived gradient: print(grad), grad.latex()
+    kernel = rg.compile(graph)           # standalone NumPy or CuPy source, loaded
+    history = rg.fit(kernel, params, data)
+"""
+
+from __future__ import annotations
+
+from rnngraph import zoo
+from rnngraph.compile import compile  # noqa: A004 - the contract's name
+from rnngraph.derive import derive
+from rnngraph.errors import (
+    BackendError,
+    CycleError,
+    DataError,
+    EquationError,
+    GraphError,
+    OptionError,
+    RNNGraphError,
+    TrainingError,
+    UnsupportedError,
+    VerificationError,
+)
+from rnngraph.gradient import gradient
+from rnngraph.jvp import jvp
+from rnngraph.kernel import Kernel
+from rnngraph.model import Model
+from rnngraph.system import System
+from rnngraph.train import LBFGS, SGD, Adam, History, Momentum, fit
+from rnngraph.validate import validate
+from rnngraph.verify import Verification, verify
+from rnngraph.vjp import vjp
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adam",
+    "BackendError",
+    "CycleError",
+    "DataError",
+    "EquationError",
+    "GraphError",
+    "History",
+    "Kernel",
+    "Model",
+    "Momentum",
+    "OptionError",
+    "RNNGraphError",
+    "System",
+    "TrainingError",
+    "UnsupportedError",
+    "Verification",
+    "VerificationError",
+    "__version__",
+    "compile",
+    "derive",
+    "fit",
+    "gradient",
+    "jvp",
+    "validate",
+    "verify",
+    "vjp",
+    "zoo",
+]

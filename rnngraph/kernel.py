@@ -1,0 +1,189 @@
+"""The compiled network: emitted source, loaded, behind checks that speak the user's language."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from codegen.load import load_source
+from numpy.typing import NDArray
+
+from rnngraph.data import check_inputs, check_parameters, check_state, check_targets, check_weights
+from rnngraph.errors import DataError, OptionError
+from rnngraph.explain import Explanation, explain
+from rnngraph.initialise import ParameterSpec, initialise
+from rnngraph.program import Compilation
+from rnngraph.system import System
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Any]
+
+
+class Kernel:
+    """What ``rg.compile`` returns. Arrays are time-major: (T, batch, size).
+
+    ``source`` is the emitted module's text; ``equations`` the System it computes; ``module`` the loaded module, whose
+    functions are the same without the checks. ``seconds`` has the time that each stage of the compilation took.
+    Two threads may call one kernel at the same time.
+    """
+
+    def __init__(self, source: str, backend: str, compilation: Compilation) -> None:
+        self.source = source
+        self.backend = backend
+        self.compilation = compilation
+        self.program = compilation.program
+        self.equations: System = compilation.gradient
+        self.seconds = dict(compilation.seconds)
+        self.module: Any = load_source(source, backend)
+        self._dtype = np.dtype(self.program.dtype)
+        self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
+        self._sizes = {name: size for name, (_, size, _) in self.program.states.items()}
+        self._losses = dict(self.equations.losses)
+        self._shapes = {parameter.name: parameter.shape for parameter in self.program.parameters}
+
+    def __repr__(self) -> str:
+        inputs, outputs = list(self.program.inputs), list(self.program.outputs)
+        return (
+            f"Kernel({inputs} -> {outputs}, {self.program.vector_size} parameters, loss={self._losses}, "
+            f"backend={self.backend!r}, dtype={self.program.dtype!r})"
+        )
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each parameter by name: (source size, destination size) for a dense weight, (size,) for a vector."""
+        return dict(self._shapes)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the emitted module to ``path`` (atomically). It needs its array module alone."""
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise OptionError(f"path {str(target)!r}", "no such folder", "a folder that exists", "create the folder first")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(self.source)
+            Path(temporary).replace(target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return target
+
+    def init(self, seed: int = 0, rules: Mapping[str, str] | None = None) -> Any:
+        """Fresh parameters: a mapping name -> array whose arrays are views of one vector, ``.vector``.
+
+        Glorot for dense weights, orthogonal for square recurrent ones, 0 for biases, 1 for a forget gate's bias; ``rules``
+        maps a parameter's name or a role to another rule (``rnngraph.initialise``). Raises OptionError for an unknown rule.
+        """
+        roles = self.compilation.roles
+        specs = [ParameterSpec(name, shape, roles[name]) for name, shape in self._shapes.items()]
+        values = initialise(specs, seed, rules)
+        params = self.module.init(seed)
+        for name in values if rules else ():
+            params[name] = values[name]
+        return params
+
+    def initial_state(self, batch: int = 1, params: Arrays | None = None) -> dict[str, Array]:
+        """The state before t = 1: (depth, batch, size) for each node that is read with a delay, oldest first.
+
+        A node that starts from a learned value is in it only when ``params`` is given; without it, the functions start it
+        from the parameters that they get.
+        """
+        if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
+            raise OptionError("batch", repr(batch), "an integer >= 1", "give the number of sequences")
+        checked = None if params is None else self._parameters(params)
+        state: dict[str, Array] = self.module.initial_state(int(batch), checked)
+        return state
+
+    def forward(
+        self, params: Arrays, inputs: Arrays, state: Arrays | None = None
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Outputs (T, batch, size) by name, and the state after the last step; ``state`` carries a sequence on.
+
+        Raises DataError for inputs, parameters or a state of wrong names, shapes, dtypes or values.
+        """
+        checked, _, batch = self._inputs(inputs)
+        result: tuple[dict[str, Array], dict[str, Array]] = self.module.forward(
+            self._parameters(params), checked, self._state(state, batch)
+        )
+        return result
+
+    def step(
+        self, params: Arrays, state: Arrays | None, inputs: Arrays
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """One time step, for streams: inputs and outputs (batch, size) by name; returns the next state too."""
+        if isinstance(inputs, Mapping):
+            for name, value in inputs.items():
+                if np.ndim(value) != 2:
+                    raise DataError(
+                        f"input {name!r}", f"shape {np.shape(value)}", f"(batch, {self.program.inputs.get(name, 'size')})",
+                        "give one time step: no time axis",
+                    )  # fmt: skip
+            inputs = {name: value[None] if hasattr(value, "ndim") else np.asarray(value)[None] for name, value in inputs.items()}
+        outputs, state = self.forward(params, inputs, state)
+        return {name: value[0] for name, value in outputs.items()}, state
+
+    def loss(
+        self, params: Arrays, inputs: Arrays, targets: Arrays, state: Arrays | None = None, weights: Any = None
+    ) -> float:
+        """The loss over whole sequences, without its gradient."""
+        value: float = self.module.loss(self._parameters(params), *self._data(inputs, targets, state, weights))
+        return value
+
+    def loss_and_gradient(
+        self, params: Arrays, inputs: Arrays, targets: Arrays, state: Arrays | None = None, weights: Any = None
+    ) -> tuple[float, Any]:
+        """The loss and its gradients: a mapping like the parameters, with ``.vector``, and ``.inputs`` and ``.state`` when
+        the kernel was compiled with them in ``wrt``.
+
+        ``targets``: (T, batch, size) by output; integers (T, batch) for cross_entropy. ``weights`` (T, batch) makes the loss a
+        weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values.
+        """
+        result: tuple[float, Any] = self.module.loss_and_gradient(
+            self._parameters(params), *self._data(inputs, targets, state, weights)
+        )
+        return result
+
+    def explain(self, T: int = 100, batch: int = 1) -> Explanation:
+        """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
+        each stage. Printing it gives a table."""
+        return explain(self.compilation, T, batch)
+
+    # Checks. Arrays that live on a device are checked by shape alone, by the module itself.
+
+    def _data(self, inputs: Arrays, targets: Arrays, state: Arrays | None, weights: Any) -> tuple[Any, ...]:
+        checked, T, batch = self._inputs(inputs)
+        if self._on_device(inputs):
+            return checked, targets, self._state(state, batch), weights
+        return (
+            checked,
+            check_targets(targets, self.program.outputs, self._losses, T, batch, self._dtype),
+            self._state(state, batch),
+            check_weights(weights, T, batch, self._dtype),
+        )
+
+    def _inputs(self, inputs: Arrays) -> tuple[Any, int, int]:
+        if self._on_device(inputs):
+            T, batch = self.module._lengths(inputs)
+            return inputs, T, batch
+        return check_inputs(inputs, self.program.inputs, self._dtype)
+
+    def _state(self, state: Arrays | None, batch: int) -> Any:
+        if state is None or self._on_device(state):
+            return state
+        return check_state(state, self._depths, self._sizes, batch, self._dtype)
+
+    def _parameters(self, params: Arrays) -> Any:
+        own = self.module.Parameters
+        if isinstance(params, own) and params.vector.dtype == self._dtype:
+            return params
+        if self._on_device(params):
+            return self.module.pack(params)
+        return self.module.pack(check_parameters(params, self._shapes, self._dtype))
+
+    def _on_device(self, arrays: object) -> bool:
+        if self.backend != "cupy" or not isinstance(arrays, Mapping):
+            return False
+        return any(hasattr(array, "__cuda_array_interface__") for array in arrays.values())

@@ -1,0 +1,110 @@
+"""Graph -> ir.Program: the driver that names every stage."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import time
+from collections.abc import Iterable
+
+import networkx as nx
+from codegen.ir import Program
+
+from rnngraph.derive import derive_model
+from rnngraph.display import as_text, equation_lines
+from rnngraph.display import equation_numbers as numbers_of
+from rnngraph.gradient import check_method
+from rnngraph.initialise import RULES
+from rnngraph.losses import with_loss
+from rnngraph.lower import lay_out_parameters, lower, parameter_roles
+from rnngraph.schedule import Schedule, build_schedule
+from rnngraph.system import System
+from rnngraph.validate import validate
+from rnngraph.vjp import vjp
+
+
+@dataclasses.dataclass(frozen=True)
+class Compilation:
+    """What the stages made: the Systems, the schedules by function, the program, the role of each parameter, and the
+    seconds of each stage."""
+
+    gradient: System
+    schedules: dict[str, Schedule]
+    program: Program
+    roles: dict[str, str]
+    seconds: dict[str, float]
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.last = now
+
+
+def build_program(
+    graph: nx.MultiDiGraph, loss: object, method: str, dtype: str, wrt: Iterable[str]
+) -> Compilation:
+    """Every stage from the graph to the program, in order. Raises what the stages raise."""
+    clock = _Clock()
+    check_method(method)
+    model = validate(graph)  # nx.MultiDiGraph -> Model
+    clock.lap("validate")
+    forward = derive_model(model)  # Model -> System
+    with_totals = with_loss(forward, loss)  # System -> System
+    clock.lap("derive")
+    gradient = vjp(with_totals, wrt=wrt)  # System -> System
+    clock.lap("differentiate")
+    systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
+    schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
+    clock.lap("schedule")
+    notes, header = _notes(gradient), as_text(gradient).splitlines()
+    clock.lap("display")
+    layout = lay_out_parameters(forward, schedules["forward"])  # Schedule -> ParameterLayout
+    functions = tuple(lower(schedule, layout, name, notes) for name, schedule in schedules.items())  # -> ir.Function
+    clock.lap("lower")
+    named = layout.named()
+    program = Program(
+        functions=functions,
+        parameters=named,
+        vector_size=layout.size,
+        inputs={node.name: node.size for node in model.inputs},
+        outputs={node.name: node.size for node in model.outputs},
+        states={
+            name: (depth, forward.signals[name].size, forward.signals[name].initial)
+            for name, depth in forward.depths().items()
+        },
+        losses={
+            output: "classes" if kind == "cross_entropy" else "values" for output, kind in with_totals.losses.items()
+        },
+        dtype=dtype,
+        title=f"Recurrent network: {', '.join(model.nodes)}. Forward pass, loss and gradient ({method})."
+        if len(model.nodes) <= 12
+        else f"Recurrent network of {len(model.nodes)} nodes. Forward pass, loss and gradient ({method}).",
+        header=tuple(header),
+        rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
+        wrt=tuple(wrt),
+    )
+    return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds)
+
+
+def _notes(system: System) -> dict[str, str]:
+    """For each signal and total, the numbered equation that computes it: a comment of the emitted source."""
+    lines = dict(equation_lines(system))
+    return {name: f"({number}) {lines[number]}" for name, number in numbers_of(system).items() if number in lines}
+
+
+def rule_source(rule: str) -> str:
+    """The text of an initialisation rule without its annotations, as it stands in an emitted file."""
+    function = ast.parse(textwrap.dedent(inspect.getsource(RULES[rule]))).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    function.returns = None
+    for argument in function.args.args:
+        argument.annotation = None
+    return ast.unparse(function)
