@@ -18,6 +18,7 @@ from codegen.ir import (
     Expression,
     Fill,
     Function,
+    Fused,
     Load,
     Loop,
     MatMul,
@@ -64,6 +65,9 @@ class Interpreter:
         elif isinstance(statement, Assign):
             values = {symbol: self._array(view, t) for symbol, view in statement.operands}
             self._array(statement.target, t)[...] = evaluate(statement.expression, values)
+        elif isinstance(statement, Fused):
+            for part in statement.parts:
+                self._execute(part, t)
         elif isinstance(statement, Apply):
             arguments = [self._array(a, t) if isinstance(a, View) else a for a in statement.arguments]
             self._array(statement.target, t)[...] = UFUNCS[statement.function].implementation(*arguments)

@@ -9,6 +9,7 @@ Grammar
                | MatMul      target (+)= left @ right
                | Assign      target = pointwise expression of the operands        (expression: sympy)
                | Apply       target = ufunc(arguments)                            (only after expand_pointwise)
+               | Fused       several Assigns of one shape, element by element       (only after fuse_pointwise)
                | Copy        target = source                                      (a vector is repeated)
                | Fill        target = number
                | Reduce      target (+)= sum or log-sum-exp of source over an axis
@@ -66,7 +67,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array: see the grammar. ``note`` says what its columns hold, for the emitted source."""
+    """An array: see the grammar. ``note`` says what its columns hold, for the emitted source.
+
+    ``groups`` > 1 (made by block_gates, for printers that heed it): the columns lie as so many blocks of equal width, each
+    contiguous over the batch: (length, groups, batch, columns / groups). Views keep counting columns as if they lay in one row.
+    """
 
     name: str
     shape: str  # "sequence", "step", "matrix", "vector", "scalar"
@@ -76,7 +81,8 @@ class Buffer:
     storage: str = "workspace"  # or "parameter", "gradient", "constant"
     offset: int = 0
     values: NDArray[np.float64] | None = field(default=None, compare=False)
-    note: str = ""
+    note: str = field(default="", compare=False)
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,11 @@ class View:
     def whole(self) -> bool:
         """Whether it takes every column of its buffer."""
         return self.start == 0 and self.stop == self.buffer.columns
+
+    @property
+    def width(self) -> int:
+        """How many columns a group of its buffer has."""
+        return self.buffer.columns // self.buffer.groups
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,19 @@ class Apply:
     target: View
     function: str
     arguments: tuple[View | float, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """One kernel: every element runs ``parts`` in order; what a part reads of an earlier part's target is its own element.
+
+    All targets have the same shape. ``arguments`` are the memory that the parts' views lie in: whole rows of a sequence or
+    whole buffers, targets first.
+    """
+
+    parts: tuple[Assign, ...]
+    arguments: tuple[View, ...]
     note: str = ""
 
 
@@ -190,7 +214,7 @@ class Loop:
     note: str = ""
 
 
-Statement = MatMul | Assign | Apply | Copy | Fill | Reduce | Load | Store | Loop
+Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop
 
 
 @dataclass(frozen=True)
@@ -255,6 +279,8 @@ def views_of(statement: Statement) -> list[View]:
     """The views a statement touches, target first; those of a loop's body are not included."""
     if isinstance(statement, MatMul):
         return [statement.target, statement.left, statement.right]
+    if isinstance(statement, Fused):
+        return list(statement.arguments)
     if isinstance(statement, Assign):
         return [statement.target, *(view for _, view in statement.operands)]
     if isinstance(statement, Apply):
@@ -271,5 +297,5 @@ def views_of(statement: Statement) -> list[View]:
 
 
 def written(statement: Statement) -> View | None:
-    """The view a statement writes, if any."""
-    return None if isinstance(statement, Loop | Store) else statement.target
+    """The view a statement writes, if any; a Fused writes several: see its parts."""
+    return None if isinstance(statement, Loop | Store | Fused) else statement.target

@@ -374,9 +374,9 @@ def test_latex_of_functions_and_names() -> None:
     graph.add_edge("x_in", "h 1%", port="q", delay=1)
     (line,) = (line for line in as_latex(derive(graph)).split("\n") if r"\tag" in line)
     assert line == (
-        r"\text{h 1\%}(t) &= \sqrt{\left|x_{\mathrm{in}}(t-1)\right|}"
-        r" + \frac{1}{3} \, \max\left(\operatorname{leaky\_relu}\left(x_{\mathrm{in}}(t-1)\right),"
-        r" \frac{1}{x_{\mathrm{in}}(t-1)}\right) - {x_{\mathrm{in}}(t-1)}^{2} \tag{1}"
+        r"\text{h 1\%}(t) &= \frac{1}{3} \, \max\left(\operatorname{leaky\_relu}\left(x_{\mathrm{in}}(t-1)\right),"
+        r" \frac{1}{x_{\mathrm{in}}(t-1)}\right) + \sqrt{\left|x_{\mathrm{in}}(t-1)\right|}"
+        r" - {x_{\mathrm{in}}(t-1)}^{2} \tag{1}"
     )
 
 

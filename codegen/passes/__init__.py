@@ -1,6 +1,9 @@
 """Passes over ir.Function, one per file; each leaves the program valid and its meaning unchanged."""
 
+from codegen.passes.block_gates import block_gates
 from codegen.passes.expand_pointwise import expand_pointwise
+from codegen.passes.fuse_pointwise import fuse_pointwise
 from codegen.passes.merge_neighbours import merge_neighbours
+from codegen.passes.pack_products import pack_products
 
-__all__ = ["expand_pointwise", "merge_neighbours"]
+__all__ = ["block_gates", "expand_pointwise", "fuse_pointwise", "merge_neighbours", "pack_products"]

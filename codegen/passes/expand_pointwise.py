@@ -181,6 +181,11 @@ class _Expansion:
         if len(over) == 1 and not under and coefficient == 1:
             return self._power(over[0], into, last)
         over.sort(key=_compound_first)
+        narrow = [factor for factor in over if self._columns(factor) == 1]
+        if narrow and len(narrow) < len(over) and (coefficient != 1 or len(narrow) > 1):
+            # What is one number per row is multiplied first: one pass over the wide operands less.
+            over = [factor for factor in over if factor not in narrow] + [sympy.Mul(coefficient, *narrow)]
+            coefficient = sympy.S.One
         parts = [("", over[0])] if over else [("", coefficient)]
         parts += [("multiply", factor) for factor in over[1:]] + [("divide", factor) for factor in under]
         if over and coefficient != 1:

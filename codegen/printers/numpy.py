@@ -1,44 +1,15 @@
-"""ir.Program -> a standalone NumPy module.
-
-The module's own names: ``w`` is the workspace (buffers and the views that loops step through, cut once per T and batch).
-"""
+"""ir.Program -> a standalone NumPy module."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable
-
-from codegen.ir import (
-    Apply,
-    Assign,
-    Bound,
-    Buffer,
-    Copy,
-    Fill,
-    Function,
-    Load,
-    Loop,
-    MatMul,
-    Program,
-    Reduce,
-    Span,
-    Statement,
-    Step,
-    Store,
-    View,
-    views_of,
-)
-from codegen.names import Namer, comment_text
-from codegen.passes import expand_pointwise, merge_neighbours
-from codegen.printers import support
+from codegen.ir import Apply, Bound, Buffer, Copy, Fill, Function, Load, MatMul, Program, Reduce, Span, Statement, Step, Store, View
+from codegen.passes import block_gates, expand_pointwise, merge_neighbours
+from codegen.printers.module import ModulePrinter
+from codegen.printers.views import bound_text, grouping
 from codegen.ufuncs import UFUNCS
 
-RESERVED = {
-    "np", "cp", "threading", "base64", "w", "t", "T", "batch", "params", "inputs", "targets", "state", "weights", "outputs", "given",
-    "last", "vector", "gradient", "input_gradients", "state_gradients", "loss", "forward", "loss_and_gradient", "step", "init",
-    "initial_state", "pack", "release_workspaces", "Parameters", "Gradients", "DTYPE", "PARAMETERS", "VECTOR_SIZE", "INPUTS",
-    "OUTPUTS", "STATES", "RULES", "INITIALISATION", "stream",
-}  # fmt: skip
+# Numbers in a loop are arrays of no axes: a Python number costs a ufunc twice the time of a short call.
+NUMBER_NAMES = {0.0: "ZERO", 0.5: "HALF", 1.0: "ONE", 2.0: "TWO", -1.0: "MINUS_ONE"}
 
 
 def print_numpy(program: Program) -> str:
@@ -46,228 +17,77 @@ def print_numpy(program: Program) -> str:
     return NumPyPrinter(program).source()
 
 
-class NumPyPrinter:
-    """Prints one program. A new array module is a subclass that overrides ``xp``, ``prepare`` and single statements."""
+class NumPyPrinter(ModulePrinter):
+    """Prints Applies as ufunc calls with ``out=``. ``work`` is the workspace in the emitted functions."""
 
     xp = "np"
     imports = ("import threading", "", "import numpy as np")
     needs = "numpy"
 
     def __init__(self, program: Program) -> None:
-        self.program = program
-        self.helpers: set[str] = set()
-        self.constants: dict[str, Buffer] = {}
-        self.module_names = Namer(RESERVED)
-        self.lines: list[str] = []
+        self.numbers: dict[float, str] = {}
+        super().__init__(program)
 
     def prepare(self, function: Function) -> Function:
-        """The passes that this target needs."""
-        return merge_neighbours(expand_pointwise(function))
+        """Assigns become Applies, gates are laid out in blocks, equal calls on neighbours are merged."""
+        return merge_neighbours(block_gates(expand_pointwise(function)))
 
-    def source(self) -> str:
-        """The whole module."""
-        functions = [self._function(self.prepare(function)) for function in self.program.functions]
-        parts = [self._docstring(), *self.imports, *self._tables(), *self._constants()]
-        text = "\n".join(parts)
-        for template in (support.PARAMETERS, support.INIT, support.CHECKS):
-            text += "\n" + template.replace("{xp}", self.xp)
-        for name in sorted(self.helpers):
-            text += "\n" + self._helper(name)
-        for lines in functions:
-            text += "\n\n" + "\n".join(lines) + "\n"
-        text += "\n" + support.STEP.replace("{{", "{").replace("}}", "}")
-        return text
+    def extra_parts(self) -> list[str]:
+        """The numbers that loops use."""
+        lines = [f"{name} = np.array({value!r}, DTYPE)" for value, name in self.numbers.items()]
+        return ["\n" + "\n".join(lines) + "\n"] if lines else []
 
-    def _helper(self, name: str) -> str:
-        return support.HELPERS[name].replace("{xp}", self.xp)
-
-    # The head of the file.
-
-    def _docstring(self) -> str:
-        lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
-        lines += ["", f"Generated source: it needs {self.needs} alone. Arrays are time-major: (T, batch, size)."]
-        return '"""' + "\n".join(line.rstrip() for line in lines).rstrip() + '\n"""\n'
-
-    def _tables(self) -> list[str]:
-        program = self.program
-        lines = ["", f"DTYPE = np.dtype({program.dtype!r})", f"VECTOR_SIZE = {program.vector_size}"]
-        lines += ["# name: (shape, offset in the vector, distance of two rows in the vector)", "PARAMETERS = {"]
-        lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
-        lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
-        lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
-        lines += ["", *(line for text in program.rules.values() for line in ("", text.rstrip(), ""))]
-        lines += ["RULES = {" + ", ".join(f"{name!r}: {name}" for name in program.rules) + "}"]
-        lines += ["INITIALISATION = {", *(f"    {p.name!r}: {p.rule!r}," for p in program.parameters), "}"]
-        return lines
-
-    def _constants(self) -> list[str]:
-        lines: list[str] = []
-        for buffer in self.constants.values():
-            name = self._constant_name(buffer)
-            values = buffer.values
-            assert values is not None
-            if values.size <= 64:
-                lines.append(f"{name} = {self.xp}.array({values.tolist()!r}, DTYPE)")
-                continue
-            data = base64.b64encode(values.astype("<f8").tobytes()).decode("ascii")
-            lines += ["import base64", f"{name} = {self.xp}.asarray(np.frombuffer(base64.b64decode(", *(
-                f"    {data[k : k + 100]!r}" for k in range(0, len(data), 100)
-            ), f'), "<f8").reshape({values.shape!r}).astype(DTYPE))']  # fmt: skip
-        return ["", *lines] if lines else []
-
-    def _constant_name(self, buffer: Buffer) -> str:
-        self.constants[buffer.name] = buffer
-        return self.module_names.name(("constant", buffer.name), f"fixed_{buffer.name}")
-
-    # Functions.
-
-    def _function(self, function: Function) -> list[str]:
-        self.names = Namer(RESERVED)
-        self.function = function
-        self.workspace = self.module_names.name(("workspace", function.name), f"{function.name.title().replace('_', '')}Workspace")
-        self.step_views: list[tuple[Loop, list[View]]] = []
-        self.ufuncs: set[str] = set()
-        self.lines = []
-        body: list[str] = []
-        for statement in function.body:
-            body += self._statement(statement)
-        return [*self._workspace_class(), "", "", *self._signature(), *self._unpack(), *body, *self._result()]
-
-    def _signature(self) -> list[str]:
-        if self.function.name == "forward":
-            return [
-                "def forward(params, inputs, state=None):",
-                '    """The outputs for a whole sequence, and the state after it.',
-                "",
-                "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it. Returns",
-                "    outputs (T, batch, size) by name, and the state as a dictionary.",
-                '    """',
-            ]
-        result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
-        losses = ", ".join(
-            f"{name!r} {'integer classes (T, batch)' if kind == 'classes' else '(T, batch, size)'}"
-            for name, kind in self.program.losses.items()
-        )
-        return [
-            f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
-            f'    """{result} over a whole sequence.',
-            "",
-            "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + comment_text(losses) + ".",
-            "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the weighted mean.",
-            '    """',
-        ]
-
-    def _unpack(self) -> list[str]:
-        lines = ["    T, batch = _lengths(inputs)", f"    w = _workspace({self.workspace}, T, batch)"]
-        lines += ["    given = {} if state is None else state", "    vector = pack(params).vector"]
-        if self.function.name == "forward":
-            lines += ["    outputs, last = {}, {}"]
-        elif self.function.name == "loss_and_gradient":
-            lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
-            if "inputs" in self.program.wrt:
-                lines += ["    input_gradients = {name: " + self.xp + ".zeros((T, batch, size), DTYPE) for name, size in INPUTS.items()}"]
-            if "state" in self.program.wrt:
-                lines += ["    state_gradients = {"]
-                lines += [f"        node: {self.xp}.zeros((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()", "    }"]
-        for buffer in self.function.buffers().values():
-            name = self._buffer_name(buffer)
-            if buffer.storage in ("parameter", "gradient"):
-                vector = "vector" if buffer.storage == "parameter" else "gradient"
-                stop = buffer.offset + buffer.rows * buffer.columns
-                note = f"  # {comment_text(buffer.note)}" if buffer.storage == "parameter" and buffer.note else ""
-                lines.append(f"    {name} = {vector}[{buffer.offset}:{stop}].reshape({buffer.rows}, {buffer.columns}){note}")
-            elif buffer.storage == "workspace" and buffer.shape != "scalar":
-                lines.append(f"    {name} = w.{name}")
+    def preamble(self) -> list[str]:
+        """Local names of the functions that are called."""
+        lines = []
         if self.ufuncs:
             names = sorted(self.ufuncs)
             lines.append(f"    {', '.join(names)} = {', '.join(f'{self.xp}.{name}' for name in names)}")
+        if any(buffer.groups > 1 and buffer.shape == "matrix" for buffer in self.function.buffers().values()):
+            lines.append("    product = np.dot if batch == 1 else np.matmul  # one row: all gates at once; else gate by gate")
         return lines
 
-    def _result(self) -> list[str]:
-        if self.function.name == "forward":
-            return ["    return outputs, last"]
-        if self.function.name == "loss":
-            return ["    return loss"]
-        extra = "".join(
-            f", {argument}" if word in self.program.wrt else ", None"
-            for word, argument in (("inputs", "input_gradients"), ("state", "state_gradients"))
-        )
-        return [f"    return loss, Gradients(gradient{extra if extra != ', None, None' else ''})"]
+    # What the caller gave for the whole sequence, and only pointwise calls read, is used as it is.
 
-    def _workspace_class(self) -> list[str]:
-        lines = [f"class {self.workspace}:", f'    """Buffers and views of ``{self.function.name}`` for one T and batch."""', ""]
-        lines += ["    def __init__(self, T, batch):"]
-        buffers = [b for b in self.function.buffers().values() if b.storage == "workspace" and b.shape != "scalar"]
-        for buffer in buffers:
-            shape = {
-                "sequence": f"({_bound(buffer.length)}, batch, {buffer.columns})",
-                "step": f"(batch, {buffer.columns})",
-                "matrix": f"({buffer.rows}, {buffer.columns})",
-                "vector": f"({buffer.columns},)",
-            }[buffer.shape]
-            note = f"  # {comment_text(buffer.note)}" if buffer.note else ""
-            lines.append(f"        self.{self._buffer_name(buffer)} = {self.xp}.zeros({shape}, DTYPE){note}")
-        for number, (loop, views) in enumerate(self.step_views, start=1):
-            lines += [f"        self.steps_{number} = list(", "            zip("]
-            for view in views:
-                lines.append(f"                {self._rows_of_all_steps(view, loop.backward)},")
-            lines += ["                strict=True,", "            )", "        )"]
-        if not buffers:
-            lines.append("        pass")
-        return lines
+    def in_workspace(self, buffer: Buffer) -> bool:
+        """Buffers of the workspace: all but scalars and what is read in the caller's arrays."""
+        return super().in_workspace(buffer) and buffer.name not in self._given()
 
-    def _rows_of_all_steps(self, view: View, backward: bool) -> str:
-        """The view of every step in the loop's order."""
-        assert isinstance(view.time, Step)
-        rows = _slice(Bound(view.time.offset), Bound(view.time.offset, 1))
-        columns = "" if view.whole else f", :, {view.start}:{view.stop}"
-        array = f"self.{self._buffer_name(view.buffer)}[{rows}{columns}]"
-        return f"{array}[::-1]" if backward else array
+    def _given(self) -> set[str]:
+        cached: tuple[Function, set[str]] | None = self.__dict__.get("_given_table")
+        if cached is None or cached[0] is not self.function:
+            cached = (self.function, _read_as_given(self.function))
+            self.__dict__["_given_table"] = cached
+        return cached[1]
 
-    def _buffer_name(self, buffer: Buffer) -> str:
-        return self.names.name(("buffer", buffer.name), buffer.name)
+    def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
+        """Blocked buffers hold one gate after the other; with one row the layouts are the same memory."""
+        if buffer.groups == 1:
+            return super().allocation(buffer)
+        name, gates, width = self.views.buffer(buffer), buffer.groups, buffer.columns // buffer.groups
+        if buffer.shape == "matrix":
+            flat, by_gate = f"({buffer.rows}, {buffer.columns})", f"({gates}, {buffer.rows}, {width})"
+            regrouped = f"self.{name}.reshape({buffer.rows}, {gates}, {width}).transpose(1, 0, 2)"
+            return [
+                (name, f"np.zeros({flat} if batch == 1 else {by_gate}, DTYPE)"),
+                (f"{name}_by_gate", f"{regrouped} if batch == 1 else self.{name}"),
+            ]
+        rows = f"{bound_text(buffer.length)}, " if buffer.shape == "sequence" else ""
+        return [(name, f"np.zeros(({rows}{gates}, batch, {width}), DTYPE)")]
 
     # Statements.
 
-    def _statement(self, statement: Statement) -> list[str]:
-        lines = [f"    # {comment_text(statement.note)}"] if statement.note else []
-        if isinstance(statement, Loop):
-            return lines + self._loop(statement)
-        return lines + ["    " + line for line in self._simple(statement)]
-
-    def _loop(self, loop: Loop) -> list[str]:
-        views: dict[View, None] = {}
-        for statement in loop.body:
-            for view in views_of(statement):
-                if isinstance(view.time, Step):
-                    views.setdefault(view)
-        self.step_views.append((loop, list(views)))
-        names = [self._step_name(view) for view in views]
-        number = len(self.step_views)
-        one_line = f"    for {', '.join(names)}{',' if len(names) == 1 else ''} in w.steps_{number}:"
-        if len(one_line) <= 110:
-            lines = [one_line]
-        else:
-            lines = ["    for (", *_wrapped(names, 8), f"    ) in w.steps_{number}:"]
-        for statement in loop.body:
-            if statement.note:
-                lines.append(f"        # {comment_text(statement.note)}")
-            lines += ["        " + line for line in self._simple(statement)]
-        return lines
-
-    def _step_name(self, view: View) -> str:
-        key = ("step", view.buffer.name, view.time, view.start, view.stop)
-        return self.names.name(key, view.label or view.buffer.name)
-
-    def _simple(self, statement: Statement) -> list[str]:
+    def simple(self, statement: Statement) -> list[str]:
+        """One or a few lines per statement."""
         if isinstance(statement, MatMul):
             return self._matmul(statement)
         if isinstance(statement, Apply):
             return [self._apply(statement)]
+        shown = grouping(statement)
         if isinstance(statement, Copy):
-            return [f"{self._target(statement.target)} = {self._view(statement.source)}"]
+            return [f"{self._target(statement.target, shown)} = {self._view(statement.source, shown)}"]
         if isinstance(statement, Fill):
-            return [f"{self._target(statement.target)} = {statement.value!r}"]
+            return [f"{self._target(statement.target, shown)} = {statement.value!r}"]
         if isinstance(statement, Reduce):
             return self._reduce(statement)
         if isinstance(statement, Load):
@@ -277,12 +97,24 @@ class NumPyPrinter:
         raise AssertionError(f"{type(statement).__name__} must be expanded by a pass before printing")
 
     def _matmul(self, statement: MatMul) -> list[str]:
-        left, right = self._flat(statement.left), self._flat(statement.right)
-        target = self._flat(statement.target)
+        left = self._flat(statement.left)
+        if statement.target.buffer.groups > 1:
+            right = self.views.buffer(statement.right.buffer)
+            return [f"product({left}, {right}, out={self._gates(statement.target)})"]
+        right, target = self._flat(statement.right), self._flat(statement.target)
         if statement.accumulate:
             return [f"{target} += {left} @ {right}"]
-        self.ufuncs.add("matmul")
-        return [f"matmul({left}, {right}, out={target})"]
+        function = "dot" if statement.target.whole else "matmul"  # dot is quicker to call, but wants a contiguous target
+        self.ufuncs.add(function)
+        return [f"{function}({left}, {right}, out={target})"]
+
+    def _gates(self, view: View) -> str:
+        """A blocked target of a product: gate by gate, or all gates as one row when there is one row."""
+        if isinstance(view.time, Step):
+            text = self.views.whole_step(view, None)
+            return self.step_view(view, "product", f"{text}.reshape(T, 1, -1) if batch == 1 else {text}")
+        name = self.views.text(view)
+        return self.bind(f"{name}.reshape(1, -1) if batch == 1 else {name}", f"{name}_product")
 
     def _apply(self, statement: Apply) -> str:
         text = UFUNCS[statement.function].text
@@ -291,8 +123,17 @@ class NumPyPrinter:
             self.ufuncs.add(text)
         else:
             self.helpers.add(text)
-        arguments = ", ".join(self._view(a) if isinstance(a, View) else repr(a) for a in statement.arguments)
-        return f"{text}({arguments}, out={self._view(statement.target)})"
+        shown = grouping(statement)
+        arguments = [self._view(a, shown) if isinstance(a, View) else self._number(a) for a in statement.arguments]
+        return f"{text}({', '.join(arguments)}, out={self._view(statement.target, shown)})"
+
+    def _number(self, value: float) -> str:
+        if self.entries is None:
+            return repr(value)
+        if value not in self.numbers:
+            wanted = NUMBER_NAMES.get(value, f"NUMBER_{len(self.numbers) + 1}")
+            self.numbers[value] = self.module_names.name(("number", value), wanted)
+        return self.numbers[value]
 
     def _reduce(self, statement: Reduce) -> list[str]:
         source = self._view(statement.source)
@@ -315,24 +156,35 @@ class NumPyPrinter:
         return lines
 
     def _load(self, statement: Load) -> list[str]:
-        target, name = self._target(statement.target), statement.name
+        name = statement.name
+        if statement.target.buffer.name in self._given():
+            target = self.views.buffer(statement.target.buffer)
+            if statement.what == "weight":
+                normalised = "(weights / weights.sum(dtype=np.float64)).astype(DTYPE)[:, :, None]"
+                return [
+                    "if weights is None:",
+                    f"    {target} = np.full((1, 1, 1), 1.0 / (T * batch), DTYPE)",
+                    "else:",
+                    "    weights = np.asarray(weights)",
+                    f"    {target} = {normalised}",
+                ]
+            if statement.what == "classes":
+                one_hot = f"np.asarray(targets[{name!r}])[:, :, None] == np.arange({statement.target.columns})"
+                return [f"{target} = ({one_hot}).astype(DTYPE)"]
+            return [f"{target} = np.asarray(targets[{name!r}])"]
+        target = self._target(statement.target)
         if statement.what == "input":
             return [f"{target} = inputs[{name!r}]"]
         if statement.what == "target":
             return [f"{target} = targets[{name!r}]"]
         if statement.what == "classes":
-            return [f"{target} = targets[{name!r}][:, :, None] == {self.xp}.arange({statement.target.columns})"]
+            return [f"{target} = np.asarray(targets[{name!r}])[:, :, None] == np.arange({statement.target.columns})"]
         if statement.what == "weight":
-            column = self._view(statement.target)
-            return [
-                "if weights is None:",
-                f"    {target} = 1.0 / (T * batch)",
-                "else:",
-                f"    {column}[:, :, 0] = weights / weights.sum(dtype=np.float64)",
-            ]
+            scaled = "(np.asarray(weights) / np.sum(weights, dtype=np.float64))[:, :, None]"
+            return [f"{target} = 1.0 / (T * batch) if weights is None else {scaled}"]
         default = self._view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
-        reshaped = "[0]" if statement.target.buffer.shape == "step" else ""
-        return [f"{target} = given[{name!r}]{reshaped} if {name!r} in given else {default}"]
+        first = "[0]" if statement.target.buffer.shape == "step" else ""
+        return [f"{target} = given[{name!r}]{first} if {name!r} in given else {default}"]
 
     def _store(self, statement: Store) -> list[str]:
         if statement.what == "loss":
@@ -341,65 +193,57 @@ class NumPyPrinter:
         if statement.source.buffer.shape == "step":
             value += "[None]"
         table = {
-            "output": "outputs", "state": "last", "input_gradient": "input_gradients", "state_gradient": "state_gradients"
-        }[statement.what]  # fmt: skip
+            "output": "outputs",
+            "state": "last",
+            "input_gradient": "input_gradients",
+            "state_gradient": "state_gradients",
+        }[statement.what]
         return [f"{table}[{statement.name!r}] = {value}.copy()"]
 
     # Views.
 
-    def _target(self, view: View) -> str:
+    def _target(self, view: View, shown: int | None = None) -> str:
         """A view that is assigned to as a whole."""
-        text = self._view(view)
+        text = self._view(view, shown)
         return text if text.endswith("]") else f"{text}[...]"
 
     def _flat(self, view: View) -> str:
         """A view as a matrix: time and batch are one axis."""
-        text = self._view(view, transpose=False)
+        if isinstance(view.time, Step):
+            return self.step_view(view, None)
+        text = self.views.text(view)
         if isinstance(view.time, Span):
             text += f".reshape(-1, {view.columns})"
-        return f"{text}.T" if view.transposed else text
+        return self.bind(f"{text}.T" if view.transposed else text, view.label or "matrix")
 
-    def _view(self, view: View, transpose: bool = True) -> str:
-        buffer = view.buffer
+    def _view(self, view: View, shown: int | None = None) -> str:
         if isinstance(view.time, Step):
-            return self._step_name(view)
-        name = self._constant_name(buffer) if buffer.storage == "constant" else self._buffer_name(buffer)
-        columns = "" if view.whole else f"{view.start}:{view.stop}"
-        if isinstance(view.time, Span):
-            whole = view.time.start == Bound(0) and view.time.stop == buffer.length
-            rows = ":" if whole else _slice(view.time.start, view.time.stop)
-            text = f"{name}[{rows}, :, {columns}]" if columns else (name if whole else f"{name}[{rows}]")
-        elif buffer.shape == "matrix":
-            assert view.rows is not None
-            whole = view.rows == (0, buffer.rows)
-            rows = ":" if whole else f"{view.rows[0]}:{view.rows[1]}"
-            if view.vector:
-                text = f"{name}[{view.rows[0]}, {columns}]" if columns else f"{name}[{view.rows[0]}]"
-            else:
-                text = f"{name}[{rows}, {columns}]" if columns else (name if whole else f"{name}[{rows}]")
-        else:
-            text = f"{name}[:, {columns}]" if columns else name
-        return f"{text}.T" if view.transposed and transpose else text
+            return self.step_view(view, shown if view.columns not in (1, shown) and view.buffer.groups == 1 else None)
+        text = self.views.text(view, shown)
+        return self.bind(f"{text}.T" if view.transposed and shown is None else text, view.label)
 
 
-def _bound(bound: Bound) -> str:
-    if bound.times == 0:
-        return str(bound.constant)
-    return "T" if bound.constant == 0 else f"T + {bound.constant}"
+def _read_as_given(function: Function) -> set[str]:
+    """Buffers that hold a target or the step weights and are only read as whole sequences, outside loops."""
+    loads = {
+        statement.target.buffer.name: statement.target
+        for statement in function.body
+        if isinstance(statement, Load) and statement.what in ("target", "classes", "weight")
+    }
+    whole = Span(Bound(0), Bound(0, 1))
+    for statement in function.statements():
+        if isinstance(statement, Load):
+            continue
+        for view in _views(statement):
+            if view.buffer.name in loads and (view.time != whole or not view.whole):
+                del loads[view.buffer.name]
+    return {name for name, target in loads.items() if target.time == whole and target.whole}
 
 
-def _slice(start: Bound, stop: Bound) -> str:
-    return f"{_bound(start)}:{_bound(stop)}" if "+" not in _bound(start) + _bound(stop) else f"{_bound(start)} : {_bound(stop)}"
-
-
-def _wrapped(names: Iterable[str], indent: int) -> list[str]:
-    """Comma-separated names in lines of at most about 100 characters."""
-    lines: list[str] = []
-    line = " " * indent
-    for name in names:
-        if len(line) + len(name) > 100:
-            lines.append(line.rstrip())
-            line = " " * indent
-        line += f"{name}, "
-    lines.append(line.rstrip())
-    return lines
+def _views(statement: Statement) -> list[View]:
+    return [
+        value
+        for field in vars(statement).values()
+        for value in (field if isinstance(field, tuple) else (field,))
+        if isinstance(value, View)
+    ]

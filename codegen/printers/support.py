@@ -5,6 +5,23 @@
 
 from __future__ import annotations
 
+PART = {
+    "np": '''
+def _part(vector, shape, offset, stride):
+    """A parameter as a view of the vector."""
+    item = vector.itemsize
+    strides = (stride * item, item) if len(shape) == 2 else (item,)
+    return np.ndarray(shape, vector.dtype, vector, offset * item, strides)
+''',
+    "cp": '''
+def _part(vector, shape, offset, stride):
+    """A parameter as a view of the vector."""
+    item = vector.itemsize
+    strides = (stride * item, item) if len(shape) == 2 else (item,)
+    return cp.lib.stride_tricks.as_strided(vector[offset:], shape, strides)
+''',
+}
+
 PARAMETERS = '''
 class Parameters(dict):
     """Named parameters: views of one contiguous vector, ``.vector``. Assigning to a name copies into the view."""
@@ -13,12 +30,7 @@ class Parameters(dict):
         super().__init__()
         self.vector = vector
         for name, (shape, offset, stride) in PARAMETERS.items():
-            rows = shape[0] if len(shape) == 2 else 1
-            part = vector[offset : offset + (rows - 1) * stride + shape[-1]]
-            if len(shape) == 2:
-                item = vector.itemsize
-                part = {xp}.lib.stride_tricks.as_strided(part, shape, (stride * item, item))
-            dict.__setitem__(self, name, part)
+            dict.__setitem__(self, name, _part(vector, shape, offset, stride))
 
     def __setitem__(self, name, value):
         if name not in self:
@@ -123,8 +135,8 @@ def release_workspaces():
 STEP = '''
 def step(params, state, inputs):
     """One time step, for streams: inputs (batch, size) by name. Returns outputs (batch, size) by name, and the next state."""
-    outputs, state = forward(params, {{name: value[None] for name, value in inputs.items()}}, state)
-    return {{name: value[0] for name, value in outputs.items()}}, state
+    outputs, state = forward(params, {name: value[None] for name, value in inputs.items()}, state)
+    return {name: value[0] for name, value in outputs.items()}, state
 '''
 
 HELPERS = {

@@ -205,7 +205,7 @@ class _Lowering:
         note = self.notes.get(item.defines[0], "")
         if isinstance(item, Product):
             note = "; ".join(dict.fromkeys(text for name in item.results if (text := self.notes.get(name, ""))))
-            body.append(MatMul(self._results(item, stepped), self._left(item, stepped), self._matrix(item), note=note))
+            body.append(MatMul(self._results(item, stepped), self._left(item, stepped), self._matrix(item, stepped), note=note))
         elif isinstance(item, UnitReduction):
             source = self._view(item.source, 0, stepped)
             kind = "units" if item.operator == "sum" else "logsumexp"
@@ -249,9 +249,9 @@ class _Lowering:
         own = Place(source.buffer, 0, source.buffer.columns, source.offset)
         return own.step(0, name) if stepped else own.span(0, name)
 
-    def _matrix(self, item: Product) -> View:
+    def _matrix(self, item: Product, stepped: bool) -> View:
         heights = [self.signals[slot.signal].size for slot in item.sources]
-        return self.matrices.of(item, heights, self.halved & set(item.results))
+        return self.matrices.of(item, heights, self.halved & set(item.results), stepped)
 
     # Halved weighted sums.
 

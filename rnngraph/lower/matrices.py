@@ -29,17 +29,22 @@ class Matrices:
     widths: Mapping[str, int]
     prologue: list[Statement]
 
-    def of(self, product: Product, heights: list[int], halved: Collection[str]) -> View:
-        """The matrix of ``product``: sources (and ones) by results. ``heights``: the size of each source."""
+    def of(self, product: Product, heights: list[int], halved: Collection[str], stepped: bool) -> View:
+        """The matrix of ``product``: sources (and ones) by results. ``heights``: the size of each source.
+
+        A loop multiplies by its matrix T times: there a transposed view is copied too, since products with a contiguous
+        matrix are faster.
+        """
         native = self._native(product)
-        if native is not None and not halved:
+        if native is not None and not halved and not (stepped and native.transposed):
             return native
         total = sum(heights) + (1 if product.biases else 0)
         width = sum(self.widths[result] for result in product.results)
         buffer = Buffer(f"matrix_of_{product.results[0]}", "matrix", width, total, note="a copy made once per call")
         whole = View(buffer, None, 0, width, rows=(0, total), label=buffer.name)
         if native is not None:
-            self.prologue.append(Copy(whole, native, note="halved columns: sigmoid(s) = tanh(s/2)/2 + 1/2"))
+            note = "halved columns: sigmoid(s) = tanh(s/2)/2 + 1/2" if halved else ""
+            self.prologue.append(Copy(whole, native, note=note))
         else:
             self._assemble(product, heights, buffer)
         column = 0

@@ -103,7 +103,7 @@ class TotalsLowering:
         names = [weight.parameter for row in product.blocks for weight in row] + list(product.biases)
         note = "; ".join(dict.fromkeys(text for name in names if (text := notes.get(f"dloss/d{name}", ""))))
         block = self._whole_block(names)
-        if block is not None:
+        if block is not None and self._in_place(product, source.columns):
             self.started.update(names)
             self.statements.append(MatMul(block, left, right, note=note))
             return
@@ -155,6 +155,20 @@ class TotalsLowering:
         if area != buffer.rows * buffer.columns:
             return None
         return View(buffer, None, 0, buffer.columns, (0, buffer.rows), label=buffer.name)
+
+    def _in_place(self, product: Product, rows: tuple[tuple[int, int], ...]) -> bool:
+        """Whether every weight and bias lies in its block where it stands in the product's matrix."""
+        column = 0
+        for j, result in enumerate(product.results):
+            own = column, column + self.schedule.signals[result].size
+            column = own[1]
+            places = [(weights[j].parameter, span) for weights, span in zip(product.blocks, rows, strict=True)]
+            places += [(bias, (rows[-1][1], rows[-1][1] + 1)) for bias in product.biases[j : j + 1]]
+            for name, span in places:
+                cell = self.layout.cells[name]
+                if (cell.rows, cell.columns) != (span, own):
+                    return False
+        return True
 
     def _scratch(self, name: str, rows: int, columns: int) -> View:
         buffer = Buffer(f"gradient_of_{name}", "matrix", columns, rows)

@@ -17,6 +17,7 @@ from rnngraph.schedule.items import Block, Item, Pointwise, Product, Slot, UnitR
 from rnngraph.system import System
 
 Key = tuple[object, ...]
+Member = tuple[str, dict[tuple[Slot, int], Block], str | None]  # result, weight by slot, bias
 
 
 def pack(system: System) -> tuple[list[Item], dict[str, Signal]]:
@@ -30,7 +31,7 @@ class _Packing:
         self.signals: dict[str, Signal] = dict(system.signals)
         self.loop_of = _loops(system)
         # Per group: the results with, for each, the weights by slot (and the bias).
-        self.groups: dict[Key, list[tuple[str, dict[tuple[Slot, int], Block], str | None]]] = {}
+        self.groups: dict[Key, list[Member]] = {}
         # Where each weight stands in its forward product: the backward product keeps that order, so that its matrix is
         # the transposed view of the same memory.
         self.position: dict[str, tuple[int, int, int]] = {}
@@ -106,13 +107,13 @@ class _Packing:
         loop = self.loop_of.get(signal)
         return loop if loop is not None and any(self.loop_of.get(term.source) == loop for term in terms) else None
 
-    def _product(self, key: Key, members: list[tuple[str, dict[tuple[Slot, int], Block], str | None]]) -> Product:
+    def _product(self, key: Key, members: list[Member]) -> Product:
         # Sources from outside the loop first, so that those of the loop lie together; else in the order of appearance.
         loop = key[1]
         slots = sorted(members[0][1], key=lambda slot: self.loop_of.get(slot[0].signal) == loop and loop is not None)
         if key[0] == "forward":
             # Results with the same activation lie together, so that one call computes them.
-            members = sorted(members, key=lambda member: self._activation(member[0]))
+            members = self._by_activation(members)
             number = len(self.position)
             for row, slot in enumerate(slots):
                 for column, (_, blocks, _) in enumerate(members):
@@ -130,6 +131,27 @@ class _Packing:
 
     def _order(self, weight: str) -> tuple[int, int, int]:
         return self.position.get(weight, (len(self.position), 0, 0))
+
+    def _by_activation(self, members: list[Member]) -> list[Member]:
+        """Equal activations side by side; those that enter the same equation as the last group (c = f*c_prev + i*z)
+        next to it, since their deltas come from one error."""
+        last = max(self._activation(member[0]) for member in members)
+        together = {self._reader(member[0]) for member in members if self._activation(member[0]) == last}
+        return sorted(members, key=lambda member: (self._activation(member[0]), self._reader(member[0]) in together))
+
+    def _reader(self, result: str) -> str:
+        """The first signal that is computed from the activation of a weighted sum."""
+        follower = self._follower(result)
+        for equation in self.system.equations:
+            if follower is not None and at(follower) in equation.expression.free_symbols:
+                return equation.signal
+        return ""
+
+    def _follower(self, result: str) -> str | None:
+        for equation in self.system.equations:
+            if equation.expression.args == (at(result),):
+                return equation.signal
+        return None
 
     def _activation(self, result: str) -> str:
         readers = self._readers().get(result, [])

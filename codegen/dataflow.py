@@ -1,0 +1,109 @@
+"""Runs an ir.Function with its elements replaced by "written or not", for one T: the second part of codegen.verify.
+
+It finds
+
+- rows outside of their buffer, for every t of every loop;
+- a gradient that is read before it is written, or left unwritten: its memory is not zeroed;
+- a workspace element that is read first and written later. Workspaces persist between calls and are zeroed only once,
+  so such a read finds what an earlier call left. Reading what no statement ever writes is right: that is padding, 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen.describe import IRError, describe, view_text
+from codegen.ir import Buffer, Function, Fused, Loop, Span, Statement, Step, View, views_of, written
+
+
+def check_dataflow(function: Function, T: int) -> None:
+    """Raise IRError for what the module's docstring lists. The shapes must be right already."""
+    _Run(function, T).run()
+
+
+@dataclasses.dataclass
+class _Run:
+    function: Function
+    T: int
+    written: dict[str, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
+    unset: dict[str, NDArray[np.int_]] = dataclasses.field(
+        default_factory=dict
+    )  # 1 + number of the statement that read it unwritten
+    texts: list[str] = dataclasses.field(default_factory=list)
+
+    def run(self) -> None:
+        for number, statement in enumerate(self.function.body, start=1):
+            if not isinstance(statement, Loop):
+                self._execute(f"statement {number}", statement, 0)
+                continue
+            for t in range(self.T, 0, -1) if statement.backward else range(1, self.T + 1):
+                for inner, inside in enumerate(statement.body, start=1):
+                    self._execute(f"statement {number}.{inner} at t = {t}", inside, t)
+        for buffer in self.function.buffers().values():
+            if buffer.storage == "gradient" and not self._flags(buffer).all():
+                missing = np.argwhere(~self._flags(buffer))[0].tolist()
+                raise IRError(
+                    f"{self.function.name}: found {buffer.name}{missing} never written; expected the whole gradient"
+                )
+
+    def _execute(self, place: str, statement: Statement, t: int) -> None:
+        where = f"{self.function.name}, {place}, T = {self.T} ({describe(statement)})"
+        if isinstance(statement, Fused):
+            for part in statement.parts:
+                self._execute(place, part, t)
+            return
+        target = written(statement)
+        self.texts.append(where)
+        for view in views_of(statement):
+            if view is not target or getattr(statement, "accumulate", False):
+                self._read(where, view, t)
+        if target is not None:
+            self._write(where, target, t)
+
+    def _part(self, where: str, view: View, t: int) -> tuple[slice, slice]:
+        rows = slice(0, 1)
+        if isinstance(view.time, Step):
+            row = t - 1 + view.time.offset
+            rows = slice(row, row + 1)
+        elif isinstance(view.time, Span):
+            rows = slice(view.time.start.at(self.T), view.time.stop.at(self.T))
+        elif view.rows is not None:
+            rows = slice(*view.rows)
+        length = len(self._flags(view.buffer))
+        if not 0 <= rows.start < rows.stop <= length:
+            raise IRError(
+                f"{where}: found rows {rows.start}:{rows.stop} of {view.buffer.name!r}; expected rows within 0:{length}"
+            )
+        return rows, slice(view.start, view.stop)
+
+    def _flags(self, buffer: Buffer) -> NDArray[np.bool_]:
+        if buffer.name not in self.written:
+            rows = {"sequence": buffer.length.at(self.T), "matrix": buffer.rows}.get(buffer.shape, 1)
+            given = buffer.storage in ("parameter", "constant")
+            self.written[buffer.name] = np.full((rows, buffer.columns), given)
+            self.unset[buffer.name] = np.zeros((rows, buffer.columns), dtype=int)
+        return self.written[buffer.name]
+
+    def _read(self, where: str, view: View, t: int) -> None:
+        part = self._part(where, view, t)
+        missing = ~self._flags(view.buffer)[part]
+        if not missing.any():
+            return
+        if view.buffer.storage == "gradient" or view.buffer.shape == "scalar":
+            raise IRError(f"{where}: found a read of {view_text(view)} before it is written; expected a write first")
+        marks = self.unset[view.buffer.name][part]
+        marks[missing & (marks == 0)] = len(self.texts)
+
+    def _write(self, where: str, view: View, t: int) -> None:
+        part = self._part(where, view, t)
+        stale = self.unset[view.buffer.name][part]
+        if stale.any():
+            reader = self.texts[int(stale.max()) - 1]
+            found = f"found {view_text(view)} written only after it was read"
+            raise IRError(
+                f"{reader}: {found} (by {where}); expected a write first: an earlier call's values stand there"
+            )
+        self._flags(view.buffer)[part] = True

@@ -1,0 +1,202 @@
+"""ir.Program -> a standalone CuPy module: products by cuBLAS, everything pointwise by kernels of one CUDA source."""
+
+from __future__ import annotations
+
+from codegen.ir import Bound, Copy, Fill, Function, Fused, Load, MatMul, Program, Reduce, Span, Statement, Step, Store, View
+from codegen.names import mangle
+from codegen.passes import fuse_pointwise, pack_products
+from codegen.passes.fuse_pointwise import MOMENT, iteration_space
+from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
+from codegen.printers.module import ModulePrinter, _wrapped
+from codegen.printers.views import bound_text
+
+LAUNCHING = '''
+_module = cp.RawModule(code=CUDA, options=("--std=c++14",))  # compiled at the first call that needs it
+BLOCK = (256,)
+
+
+@functools.cache
+def _kernel(name):
+    """One of the kernels of CUDA."""
+    return _module.get_function(name)
+
+
+def _grid(elements):
+    """The grid that gives each element a thread of its own, and the number of elements as a kernel's argument."""
+    return (max(1, -(-elements // BLOCK[0])),), np.int64(elements)
+'''
+
+ON_DEVICE = '''
+def _on_device(arrays):
+    """The mapping with each array on the device."""
+    return {name: cp.asarray(array) for name, array in arrays.items()}
+'''
+
+NAME = "@name@"  # stands for a kernel's name until it is known that no equal one exists
+STORES = {"output": "outputs", "state": "last", "input_gradient": "input_gradients", "state_gradient": "state_gradients"}
+
+
+def print_cupy(program: Program) -> str:
+    """The source of a CuPy module that computes ``program``."""
+    return CuPyPrinter(program).source()
+
+
+class CuPyPrinter(ModulePrinter):
+    """Prints Fused statements as launches of kernels; the loop over t stays in Python."""
+
+    xp = "cp"
+    imports = ("import functools", "import threading", "", "import cupy as cp", "import numpy as np")
+    needs = "cupy and numpy"
+
+    def __init__(self, program: Program) -> None:
+        self.kernels: dict[str, str] = {}  # text -> name
+        super().__init__(program)
+
+    def prepare(self, function: Function) -> Function:
+        """Products get contiguous operands, pointwise statements of one shape become one kernel."""
+        return fuse_pointwise(pack_products(function))
+
+    def extra_parts(self) -> list[str]:
+        """The CUDA source and how it is launched."""
+        if not self.kernels:
+            return [ON_DEVICE]
+        cuda = module_text(self.program.dtype, [text.replace(NAME, name) for text, name in self.kernels.items()])
+        return [ON_DEVICE, f'\nCUDA = r"""\n{cuda}"""\n' + LAUNCHING]
+
+    def preamble(self) -> list[str]:
+        """What the caller gave moves to the device; grids and kernels get local names."""
+        lines = ["    inputs, given = _on_device(inputs), _on_device(given)"]
+        if self.function.name != "forward":
+            lines += ["    targets = _on_device(targets)"]
+        if self.ufuncs:
+            names = sorted(self.ufuncs)
+            lines.append(f"    {', '.join(names)} = {', '.join(f'cp.{name}' for name in names)}")
+        lines += [f"    grid_{k}, elements_{k} = _grid({elements})" for elements, k in self._spaces.items()]
+        lines += [f'    {local} = _kernel("{name}")' for local, name in self._launched.items()]
+        return lines
+
+    def _start(self, function: Function) -> None:
+        super()._start(function)
+        self._spaces: dict[str, int] = {}
+        self._launched: dict[str, str] = {}  # local name -> kernel
+
+    def _result(self) -> list[str]:
+        return [line.replace("return loss", "return float(loss)") for line in super()._result()]
+
+    # Statements.
+
+    def simple(self, statement: Statement) -> list[str]:
+        """One or a few lines per statement."""
+        if isinstance(statement, Fused):
+            kernel = fused_kernel(NAME, statement, self.program.dtype)
+            return self._launch(kernel, [part.target for part in statement.parts], *iteration_space(statement.parts[0]))
+        if isinstance(statement, MatMul):
+            self.ufuncs.add("matmul")
+            left, right, target = (self._matrix(view) for view in (statement.left, statement.right, statement.target))
+            return [f"matmul({left}, {right}, out={target})"]
+        if isinstance(statement, Copy):
+            return [f"{self._target(statement.target)} = {self._view(statement.source)}"]
+        if isinstance(statement, Fill):
+            return [f"{self._target(statement.target)} = {statement.value!r}"]
+        if isinstance(statement, Reduce):
+            return self._reduce(statement)
+        if isinstance(statement, Load):
+            return self._load(statement)
+        assert isinstance(statement, Store), f"{type(statement).__name__} must be fused by a pass before printing"
+        return self._store(statement)
+
+    def _launch(self, kernel: Kernel, targets: list[View], rows: object, columns: int) -> list[str]:
+        """The call of a kernel with a thread for each of rows x columns elements. Equal kernels are one."""
+        if kernel.text not in self.kernels:
+            labels = dict.fromkeys(MOMENT.sub("", view.label) for view in targets)
+            wanted = mangle(f"set_{'_'.join(labels)}")[:40].rstrip("_")
+            self.kernels[kernel.text] = self.module_names.name(("kernel", kernel.text), wanted)
+        name = self.kernels[kernel.text]
+        local = self.names.name(("kernel", name), name)
+        self._launched[local] = name
+        number = self._spaces.setdefault(_elements(rows, columns), len(self._spaces) + 1)
+        arguments = [*(self._view(view) for view in kernel.arguments), f"elements_{number}"]
+        line = f"{local}(grid_{number}, BLOCK, ({', '.join(arguments)}))"
+        if len(line) <= 100:
+            return [line]
+        return [f"{local}(grid_{number}, BLOCK, (", *_wrapped(arguments, 4), "))"]
+
+    def _reduce(self, statement: Reduce) -> list[str]:
+        if self.entries is not None:  # inside a loop: a kernel, which needs no memory of its own
+            kernel = row_reduction(NAME, statement, self.program.dtype)
+            return self._launch(kernel, [statement.target], "batch", 1)
+        source = self._view(statement.source)
+        if statement.kind == "all":
+            return [f"loss {'+=' if statement.accumulate else '='} {source}.sum()"]
+        target = self._view(statement.target)
+        if statement.kind == "rows":
+            summed = f"{source}.sum(axis=(0, 1)"
+            lines = [f"{target} += {summed})" if statement.accumulate else f"{summed}, out={target})"]
+        elif statement.kind == "units":
+            lines = [f"{source}.sum(axis=-1, keepdims=True, out={target})"]
+        else:
+            self.helpers.add("_logsumexp")
+            lines = [f"_logsumexp({source}, out={target})"]
+        if statement.unless_state is None:
+            return lines
+        return [f"if {statement.unless_state!r} not in given:", *("    " + line for line in lines)]
+
+    def _load(self, statement: Load) -> list[str]:
+        target, name = self._target(statement.target), statement.name
+        if statement.what == "weight":
+            return [
+                "if weights is None:",
+                f"    {target} = 1.0 / (T * batch)",
+                "else:",
+                "    weights = cp.asarray(weights)",
+                f"    {target} = (weights / weights.sum(dtype=np.float64))[:, :, None]",
+            ]
+        if statement.what == "state":
+            default = self._view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
+            first = "[0]" if statement.target.buffer.shape == "step" else ""
+            return [f"{target} = given[{name!r}]{first} if {name!r} in given else {default}"]
+        value = f"inputs[{name!r}]" if statement.what == "input" else f"targets[{name!r}]"
+        if statement.what == "classes":
+            value += f"[:, :, None] == cp.arange({statement.target.columns})"
+        return [f"{target} = {value}"]
+
+    def _store(self, statement: Store) -> list[str]:
+        if statement.what == "loss":
+            return []
+        value = self._view(statement.source)
+        if statement.source.buffer.shape == "step":
+            value += "[None]"
+        return [f"{STORES[statement.what]}[{statement.name!r}] = {value}.copy()"]
+
+    # Views.
+
+    def _target(self, view: View) -> str:
+        """A view that is assigned to as a whole."""
+        text = self._view(view)
+        return text if text.endswith("]") else f"{text}[...]"
+
+    def _matrix(self, view: View) -> str:
+        """A view as a matrix: time and batch are one axis."""
+        if isinstance(view.time, Step):
+            return self.step_view(view, None)
+        text = self.views.text(view)
+        if isinstance(view.time, Span):
+            text += f".reshape(-1, {view.columns})"
+        return self.bind(f"{text}.T" if view.transposed else text, view.label)
+
+    def _view(self, view: View) -> str:
+        if isinstance(view.time, Step):
+            return self.step_view(view, None)
+        text = self.views.text(view)
+        return self.bind(f"{text}.T" if view.transposed else text, view.label)
+
+
+def _elements(rows: object, columns: int) -> str:
+    """rows x columns in terms of T and batch; ``rows`` as iteration_space gives them."""
+    if isinstance(rows, int):
+        return str(rows * columns)
+    factors = [] if columns == 1 else [str(columns)]
+    if isinstance(rows, tuple):
+        length = bound_text(Bound(*rows))
+        factors.insert(0, f"({length})" if " " in length else length)
+    return " * ".join(["batch", *factors])

@@ -1,0 +1,279 @@
+"""The frame of an emitted Python module: docstring, tables, constants, workspaces, signatures, loops.
+
+Statements are left to subclasses, one per target.
+"""
+
+from __future__ import annotations
+
+import abc
+import base64
+from collections.abc import Iterable
+
+from codegen.ir import Buffer, Function, Loop, Program, Statement, Step, View
+from codegen.names import Namer, comment_text
+from codegen.printers import support
+from codegen.printers.views import ViewText, bound_text
+from codegen.ufuncs import UFUNCS
+
+RESERVED = {
+    "np", "cp", "threading", "base64", "work", "t", "T", "batch", "params", "inputs", "targets", "state", "weights", "outputs",
+    "given", "last", "vector", "gradient", "input_gradients", "state_gradients", "loss", "forward", "loss_and_gradient", "step", "init",
+    "initial_state", "pack", "release_workspaces", "Parameters", "Gradients", "DTYPE", "PARAMETERS", "VECTOR_SIZE", "INPUTS",
+    "OUTPUTS", "STATES", "RULES", "INITIALISATION", "stream", "dot", "matmul", "product", "self",
+    *(call.text.removeprefix("np.") for call in UFUNCS.values()),
+}  # fmt: skip
+
+
+class ModulePrinter(abc.ABC):
+    """Prints one program as a Python module. ``xp`` is the array module's name in it."""
+
+    xp: str
+    imports: tuple[str, ...]
+    needs: str
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.helpers: set[str] = set()
+        self.constants: dict[str, Buffer] = {}
+        self.constant_names: dict[str, str] = {}
+        self.module_names = Namer(RESERVED)
+        self._start(Function("", ()))
+
+    # What a target decides.
+
+    @abc.abstractmethod
+    def prepare(self, function: Function) -> Function:
+        """The passes that this target needs."""
+
+    @abc.abstractmethod
+    def simple(self, statement: Statement) -> list[str]:
+        """The lines of a statement that is not a loop, without indentation."""
+
+    def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
+        """The attributes of the workspace that hold a buffer: (name, expression)."""
+        shape = {
+            "sequence": f"({bound_text(buffer.length)}, batch, {buffer.columns})",
+            "step": f"(batch, {buffer.columns})",
+            "matrix": f"({buffer.rows}, {buffer.columns})",
+            "vector": f"({buffer.columns},)",
+        }[buffer.shape]
+        return [(self.views.buffer(buffer), f"{self.xp}.zeros({shape}, DTYPE)")]
+
+    def preamble(self) -> list[str]:
+        """Lines before a function's first statement."""
+        return []
+
+    def in_workspace(self, buffer: Buffer) -> bool:
+        """Whether the buffer is made by the workspace."""
+        return buffer.storage == "workspace" and buffer.shape != "scalar"
+
+    def extra_parts(self) -> list[str]:
+        """Text between the support functions and the emitted functions."""
+        return []
+
+    # The module.
+
+    def source(self) -> str:
+        """The whole module."""
+        functions = [self._function(self.prepare(function)) for function in self.program.functions]
+        text = "\n".join([self._docstring(), *self.imports, *self._tables(), *self._constants()]) + "\n"
+        for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
+            text += "\n" + template.replace("{xp}", self.xp)
+        for name in sorted(self.helpers):
+            text += "\n" + support.HELPERS[name].replace("{xp}", self.xp)
+        for part in self.extra_parts():
+            text += "\n" + part
+        for lines in functions:
+            text += "\n\n" + "\n".join(lines) + "\n"
+        return text + "\n" + support.STEP
+
+    def _docstring(self) -> str:
+        lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
+        lines += ["", f"Generated source: it needs {self.needs} alone. Arrays are time-major: (T, batch, size)."]
+        return '"""' + "\n".join(line.rstrip() for line in lines).rstrip() + '\n"""\n'
+
+    def _tables(self) -> list[str]:
+        program = self.program
+        lines = ["", f'DTYPE = np.dtype("{program.dtype}")', f"VECTOR_SIZE = {program.vector_size}"]
+        lines += ["# name: (shape, offset in the vector, distance of two rows in the vector)", "PARAMETERS = {"]
+        lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
+        lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
+        lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
+        lines += [line for text in program.rules.values() for line in ("", "", text.rstrip())]
+        lines += ["", "", "RULES = {" + ", ".join(f"{name!r}: {name}" for name in program.rules) + "}"]
+        return [*lines, "INITIALISATION = {", *(f"    {p.name!r}: {p.rule!r}," for p in program.parameters), "}"]
+
+    def _constants(self) -> list[str]:
+        lines: list[str] = []
+        for buffer in self.constants.values():
+            name, values = self.constant_names[buffer.name], buffer.values
+            assert values is not None
+            if values.size <= 64:
+                lines.append(f"{name} = {self.xp}.array({values.tolist()!r}, DTYPE)")
+                continue
+            data = base64.b64encode(values.astype("<f8").tobytes()).decode("ascii")
+            lines += ["import base64", f"{name} = {self.xp}.asarray(np.frombuffer(base64.b64decode(", *(
+                f"    {data[k : k + 100]!r}" for k in range(0, len(data), 100)
+            ), f'), "<f8").reshape({values.shape!r}).astype(DTYPE))']  # fmt: skip
+        return ["", *lines] if lines else []
+
+    # Functions.
+
+    def _start(self, function: Function) -> None:
+        self.function = function
+        self.names = Namer(RESERVED)
+        self.views = ViewText(self.names, self.constant_names)
+        self.loops: list[tuple[dict[str, str], bool]] = []
+        self.entries: dict[str, str] | None = None
+        self.invariants: dict[str, str] = {}
+        self.ufuncs: set[str] = set()
+        for buffer in function.buffers().values():
+            if buffer.storage == "constant":
+                self.constants[buffer.name] = buffer
+                key = ("constant", buffer.name)
+                self.constant_names[buffer.name] = self.module_names.name(key, f"fixed_{buffer.name}")
+
+    def _function(self, function: Function) -> list[str]:
+        self._start(function)
+        title = f"{function.name.title().replace('_', '')}Workspace"
+        self.workspace = self.module_names.name(("workspace", function.name), title)
+        body: list[str] = []
+        for statement in function.body:
+            body += self._statement(statement)
+        return [*self._workspace_class(), "", "", *self._signature(), *self._unpack(), *body, *self._result()]
+
+    def _signature(self) -> list[str]:
+        if self.function.name == "forward":
+            return [
+                "def forward(params, inputs, state=None):",
+                '    """The outputs for a whole sequence, and the state after it.',
+                "",
+                "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it. Returns",
+                "    outputs (T, batch, size) by name, and the state as a dictionary.",
+                '    """',
+            ]
+        result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
+        losses = ", ".join(
+            f"{name!r} {'integer classes (T, batch)' if kind == 'classes' else f'(T, batch, {self.program.outputs[name]})'}"
+            for name, kind in self.program.losses.items()
+        )
+        return [
+            f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
+            f'    """{result} over a whole sequence.',
+            "",
+            "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + comment_text(losses) + ".",
+            "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the weighted mean.",
+            '    """',
+        ]
+
+    def _unpack(self) -> list[str]:
+        lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
+        lines += ["    given = {} if state is None else state", "    vector = pack(params).vector"]
+        if self.function.name == "forward":
+            lines += ["    outputs, last = {}, {}"]
+        elif self.function.name == "loss_and_gradient":
+            lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+            zeros = f"{self.xp}.zeros"
+            if "inputs" in self.program.wrt:
+                lines += [
+                    f"    input_gradients = {{name: {zeros}((T, batch, size), DTYPE) for name, size in INPUTS.items()}}"
+                ]
+            if "state" in self.program.wrt:
+                lines += ["    state_gradients = {"]
+                lines += [f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"]
+                lines += ["    }"]
+        for buffer in self.function.buffers().values():
+            name = self.views.buffer(buffer)
+            if buffer.storage in ("parameter", "gradient"):
+                vector = "vector" if buffer.storage == "parameter" else "gradient"
+                stop = buffer.offset + buffer.rows * buffer.columns
+                if buffer.storage == "parameter" and buffer.note:
+                    lines.append(f"    # {comment_text(buffer.note)}")
+                lines.append(f"    {name} = {vector}[{buffer.offset}:{stop}].reshape({buffer.rows}, {buffer.columns})")
+            elif self.in_workspace(buffer):
+                lines += [f"    {attribute} = work.{attribute}" for attribute, _ in self.allocation(buffer)]
+        lines += self.preamble()
+        return lines
+
+    def _result(self) -> list[str]:
+        if self.function.name == "forward":
+            return ["    return outputs, last"]
+        if self.function.name == "loss":
+            return ["    return loss"]
+        asked = [word in self.program.wrt for word in ("inputs", "state")]
+        extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
+        return [f"    return loss, Gradients(gradient{extra}{', state_gradients' if asked[1] else ''})"]
+
+    def _workspace_class(self) -> list[str]:
+        lines = [f"class {self.workspace}:", f'    """Buffers and views of ``{self.function.name}`` for one T and batch."""', ""]
+        lines += ["    def __init__(self, T, batch):"]
+        for buffer in self.function.buffers().values():
+            if self.in_workspace(buffer):
+                note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
+                for attribute, expression in self.allocation(buffer):
+                    lines.append(f"        self.{attribute} = {expression}{note}")
+        for number, (entries, backward) in enumerate(self.loops, start=1):
+            lines += [f"        self.steps_{number} = list(", "            zip("]
+            lines += [f"                {expression},  # {name}" for name, expression in entries.items()]
+            lines += ["                strict=True,", "            )", f"        ){'[::-1]' if backward else ''}"]
+        if lines[-1].endswith("(self, T, batch):"):
+            lines.append("        pass")
+        return lines
+
+    # Loops.
+
+    def _statement(self, statement: Statement) -> list[str]:
+        lines = self._note(statement.note, "    ")
+        if isinstance(statement, Loop):
+            return lines + self._loop(statement)
+        return lines + ["    " + line for line in self.simple(statement)]
+
+    def _note(self, note: str, indent: str) -> list[str]:
+        """The comment above a statement: one equation a line."""
+        return [f"{indent}# {comment_text(line)}" for line in note.split("; ")] if note else []
+
+    def _loop(self, loop: Loop) -> list[str]:
+        self.entries, self.invariants = {}, {}
+        body: list[str] = []
+        for statement in loop.body:
+            body += self._note(statement.note, "        ")
+            body += ["        " + line for line in self.simple(statement)]
+        entries, self.entries = self.entries, None
+        before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
+        self.loops.append((entries, loop.backward))
+        number = len(self.loops)
+        names = list(entries)
+        if not names:
+            return [*before, "    for _ in range(T):", *body]
+        one_line = f"    for {', '.join(names)}{',' if len(names) == 1 else ''} in work.steps_{number}:"
+        if len(one_line) > 110:
+            return [*before, "    for (", *_wrapped(names, 8), f"    ) in work.steps_{number}:", *body]
+        return [*before, one_line, *body]
+
+    def step_view(self, view: View, shown: int | str | None, expression: str | None = None) -> str:
+        """The name of a step's view inside the current loop; ``expression`` overrides how all its steps are cut."""
+        assert self.entries is not None and isinstance(view.time, Step), "a step outside a loop"
+        name = self.views.step_name(view, shown)
+        wide = shown if isinstance(shown, int) else None
+        self.entries.setdefault(name, expression or self.views.whole_step(view, wide))
+        return name
+
+    def bind(self, expression: str, wanted: str) -> str:
+        """Inside a loop, a name that is bound to ``expression`` before the loop; outside, the expression itself."""
+        if self.entries is None or expression.isidentifier():
+            return expression
+        name = self.names.name(("bound", len(self.loops), expression), wanted)
+        self.invariants.setdefault(name, expression)
+        return name
+
+
+def _wrapped(names: Iterable[str], indent: int) -> list[str]:
+    """Comma-separated names in lines of at most about 100 characters."""
+    lines: list[str] = []
+    line = " " * indent
+    for name in names:
+        if len(line) + len(name) > 100:
+            lines.append(line.rstrip())
+            line = " " * indent
+        line += f"{name}, "
+    return [*lines, line.rstrip()]

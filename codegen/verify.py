@@ -1,0 +1,305 @@
+"""Checks that an ir.Function obeys the grammar of codegen.ir: for tests, which call it between the passes.
+
+The shapes of every statement are checked here with T and batch as symbols; codegen.dataflow then follows what is
+written and read, for each T of ``LENGTHS``. Operands that share memory with the target are an error in a MatMul, which
+must not read what it writes. In an Assign, Apply or Copy the operand may be the target itself, element by element, but
+not a shifted part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from codegen.dataflow import check_dataflow
+from codegen.describe import IRError, axes, describe, length_text, shape_text, view_text
+from codegen.functions import FUNCTIONS, PointwiseFunction
+from codegen.ir import (
+    Apply,
+    Assign,
+    Bound,
+    Buffer,
+    Copy,
+    Expression,
+    Fill,
+    Function,
+    Fused,
+    Load,
+    Loop,
+    MatMul,
+    Reduce,
+    Span,
+    Statement,
+    Step,
+    Store,
+    View,
+    views_of,
+    written,
+)
+from codegen.overlap import overlap, same_place
+from codegen.ufuncs import UFUNCS
+
+__all__ = ["IRError", "verify_function"]
+
+LENGTHS = (1, 2, 7)
+SHAPES = ("sequence", "step", "matrix", "vector", "scalar")
+STORAGES = ("workspace", "parameter", "gradient", "constant")
+REDUCTIONS = ("rows", "all", "units", "logsumexp")
+LOADS = ("input", "target", "classes", "weight", "state")
+STORES = ("output", "state", "input_gradient", "state_gradient", "loss")
+WHOLE_TIME = Bound(0, 1)
+
+
+def verify_function(function: Function) -> None:
+    """Raise IRError unless every statement of ``function`` is valid; see the module's docstring."""
+    _check_buffers(function)
+    for place, statement, loop in _numbered(function):
+        _Check(f"{function.name}, statement {place}", statement, loop is not None).run()
+    for T in LENGTHS:
+        check_dataflow(function, T)
+
+
+def _numbered(function: Function) -> Iterator[tuple[str, Statement, Loop | None]]:
+    for number, statement in enumerate(function.body, start=1):
+        yield str(number), statement, None
+        if isinstance(statement, Loop):
+            for inner, inside in enumerate(statement.body, start=1):
+                yield f"{number}.{inner}", inside, statement
+
+
+def _check_buffers(function: Function) -> None:
+    known: dict[str, Buffer] = {}
+    for place, statement, _ in _numbered(function):
+        where = f"{function.name}, statement {place}"
+        for view in views_of(statement):
+            buffer = view.buffer
+            if buffer.shape not in SHAPES or buffer.storage not in STORAGES:
+                found = f"found shape {buffer.shape!r}, storage {buffer.storage!r}"
+                raise IRError(f"{where}, buffer {buffer.name!r}: {found}; expected one of {SHAPES}, {STORAGES}")
+            if buffer.groups < 1 or buffer.columns % buffer.groups:
+                raise IRError(
+                    f"{where}, buffer {buffer.name!r}: found {buffer.columns} columns in {buffer.groups} groups"
+                )
+            if known.setdefault(buffer.name, buffer) != buffer:
+                raise IRError(f"{where}: found two buffers called {buffer.name!r}, {known[buffer.name]} and {buffer}")
+            if buffer.storage != "workspace" and buffer.shape != "matrix":
+                raise IRError(
+                    f"{where}, {buffer.storage} buffer {buffer.name!r}: found a {buffer.shape}; expected a matrix"
+                )
+            values = None if buffer.storage != "constant" else buffer.values
+            if buffer.storage == "constant" and (values is None or values.shape != (buffer.rows, buffer.columns)):
+                found = "no values" if values is None else f"values of shape {values.shape}"
+                raise IRError(f"{where}, {buffer.name!r}: found {found}; expected {(buffer.rows, buffer.columns)}")
+    vector = sorted(
+        (b.offset, b.offset + b.rows * b.columns, b.name) for b in known.values() if b.storage == "gradient"
+    )
+    for (_, stop, first), (start, _, second) in pairwise(vector):
+        if start < stop:
+            raise IRError(
+                f"{function.name}: found {second!r} from {start} on; expected it behind {first!r}, from {stop} on"
+            )
+
+
+@dataclass
+class _Check:
+    """One statement against the grammar."""
+
+    where: str
+    statement: Statement
+    in_loop: bool
+
+    def run(self) -> None:
+        statement = self.statement
+        for view in views_of(statement):
+            self._view(view)
+        target = written(statement)
+        if target is not None:
+            if target.buffer.storage in ("parameter", "constant"):
+                self._fail(
+                    f"a write to the {target.buffer.storage} buffer {target.buffer.name!r}", "a workspace or a gradient"
+                )
+            if target.transposed:
+                self._fail("a transposed target", "a target as it lies in memory")
+        if isinstance(statement, MatMul):
+            self._matmul(statement)
+        elif isinstance(statement, Fused):
+            self._fused(statement)
+        elif isinstance(statement, Assign):
+            self._assign(statement)
+        elif isinstance(statement, Apply):
+            self._apply(statement)
+        elif isinstance(statement, Copy):
+            self._operand(statement.source, statement.target, one_column=False)
+        elif isinstance(statement, Fill):
+            if not np.isfinite(statement.value):
+                self._fail(f"the value {statement.value}", "a finite number")
+        elif isinstance(statement, Reduce):
+            self._reduce(statement)
+        elif self.in_loop:
+            self._fail(f"a {type(statement).__name__} inside a loop", "it outside")
+        elif isinstance(statement, Load):
+            self._load(statement)
+        elif isinstance(statement, Store):
+            self._store(statement)
+
+    def _fail(self, found: str, expected: str) -> None:
+        raise IRError(f"{self.where} ({describe(self.statement)}): found {found}; expected {expected}")
+
+    def _view(self, view: View) -> None:
+        buffer, name = view.buffer, f"the view {view_text(view)}"
+        if not 0 <= view.start < view.stop <= buffer.columns:
+            self._fail(f"{name} of columns {view.start}:{view.stop}", f"columns within 0:{buffer.columns}")
+        if buffer.shape == "sequence":
+            wanted = Step if self.in_loop else Span
+            if not isinstance(view.time, wanted):
+                self._fail(
+                    f"{name} with time {view.time}",
+                    f"a {wanted.__name__} {'inside' if self.in_loop else 'outside'} a loop",
+                )
+        elif view.time is not None:
+            self._fail(f"{name} with time {view.time}", f"no time in a {buffer.shape}")
+        if buffer.shape != "matrix":
+            if view.rows is not None or view.vector:
+                self._fail(f"{name} with rows {view.rows}", f"rows in a matrix only, this is a {buffer.shape}")
+        elif view.rows is None or not 0 <= view.rows[0] < view.rows[1] <= buffer.rows:
+            self._fail(f"{name} of rows {view.rows}", f"rows within 0:{buffer.rows}")
+        elif view.vector and (view.rows[1] - view.rows[0] != 1 or view.transposed):
+            self._fail(f"{name} of rows {view.rows} as a vector", "one row, not transposed")
+
+    def _matmul(self, statement: MatMul) -> None:
+        parts = (statement.target, statement.left, statement.right)
+        shapes = [axes(part, flat=True) for part in parts]
+        text = " = ".join((shape_text(parts[0], True), " @ ".join(shape_text(part, True) for part in parts[1:])))
+        if any(len(shape) != 2 for shape in shapes):
+            self._fail(f"the shapes {text}", "three matrices")
+        target, left, right = shapes
+        if left[1] != right[0] or target != (left[0], right[1]):
+            self._fail(f"the shapes {text}", "(m, n) = (m, k) @ (k, n)")
+        for operand in parts[1:]:
+            if overlap(operand, statement.target):
+                self._fail(f"the operand {view_text(operand)} in the target's memory", "memory of its own")
+
+    def _operand(self, operand: View, target: View, one_column: bool = True) -> None:
+        found, wanted = axes(operand), axes(target)
+        vector = found == wanted[-1:]
+        column = one_column and found == (*wanted[:-1], ("", 1, 0))
+        if found != wanted and not vector and not column:
+            allowed = f"{shape_text(target)}{', one column' if one_column else ''} or a vector of its columns"
+            self._fail(f"the operand {view_text(operand)} of shape {shape_text(operand)}", allowed)
+        if overlap(operand, target) and not (
+            same_place(operand, target) and found == wanted and not operand.transposed
+        ):
+            self._fail(
+                f"the operand {view_text(operand)}, a shifted part of the target", "the target itself or memory apart"
+            )
+
+    def _assign(self, statement: Assign) -> None:
+        symbols = [symbol for symbol, _ in statement.operands]
+        free = sorted(set(map(str, statement.expression.free_symbols)) - set(map(str, symbols)))
+        if free:
+            self._fail(f"the free symbols {free}", f"those of the operands, {sorted(map(str, symbols))}")
+        if len(set(symbols)) < len(symbols):
+            self._fail(f"the operands {symbols}", "each symbol once")
+        self._primitive(statement.expression)
+        for _, view in statement.operands:
+            self._operand(view, statement.target)
+
+    def _fused(self, statement: Fused) -> None:
+        shapes = {axes(part.target) for part in statement.parts}
+        if len(shapes) != 1:
+            self._fail(f"targets of {len(shapes)} shapes", "targets of one shape")
+        for number, part in enumerate(statement.parts):
+            _Check(f"{self.where}, part {number + 1}", part, self.in_loop).run()
+            for view in views_of(part):
+                if not any(_contains(argument, view) for argument in statement.arguments):
+                    self._fail(f"the view {view_text(view)}", "a part of an argument")
+                for earlier in statement.parts[:number]:
+                    if overlap(view, earlier.target) and not same_place(view, earlier.target):
+                        self._fail(
+                            f"{view_text(view)} after a write of {view_text(earlier.target)}", "the same elements"
+                        )
+
+    def _primitive(self, expression: Expression) -> None:
+        if expression.is_Symbol or (expression.is_number and not expression.args):
+            return
+        if expression.is_Pow:
+            if not (expression.exp.is_Integer and expression.exp != 0):
+                self._fail(f"the power {expression}", "an integer exponent")
+        elif isinstance(expression, PointwiseFunction):
+            rule = FUNCTIONS.get(expression.func.__name__)
+            if rule is None or rule.implementation is None:
+                self._fail(f"the function {expression.func.__name__}", "a primitive: run rewrite_in_primitives first")
+        elif not (expression.is_Add or expression.is_Mul or expression.is_number):
+            self._fail(f"the expression {expression}", "sums, products, integer powers and functions of the table")
+        for argument in expression.args:
+            self._primitive(argument)
+
+    def _apply(self, statement: Apply) -> None:
+        if statement.function not in UFUNCS:
+            self._fail(f"the function {statement.function!r}", f"one of {sorted(UFUNCS)}")
+        implementation = UFUNCS[statement.function].implementation
+        arity = implementation.nin if isinstance(implementation, np.ufunc) else FUNCTIONS[statement.function].arity
+        if len(statement.arguments) != arity:
+            self._fail(f"{len(statement.arguments)} arguments", f"{arity} of {statement.function}")
+        for argument in statement.arguments:
+            if isinstance(argument, View):
+                self._operand(argument, statement.target)
+            elif not np.isfinite(argument):
+                self._fail(f"the argument {argument}", "a finite number")
+
+    def _reduce(self, statement: Reduce) -> None:
+        source, target = axes(statement.source), axes(statement.target)
+        if statement.kind not in REDUCTIONS:
+            self._fail(f"the kind {statement.kind!r}", f"one of {REDUCTIONS}")
+        if len(source) < 2:
+            self._fail(f"a source of shape {shape_text(statement.source)}", "rows and columns")
+        wanted = {"rows": source[-1:], "all": ()}.get(statement.kind, (*source[:-1], ("", 1, 0)))
+        if target != wanted:
+            text = "(" + ", ".join(map(length_text, wanted)) + ")"
+            self._fail(f"the target's shape {shape_text(statement.target)}", f"{text}, as {statement.kind!r} gives")
+        if overlap(statement.source, statement.target):
+            self._fail("a source in the target's memory", "memory of its own")
+        if statement.unless_state is not None and not statement.accumulate:
+            self._fail("a target that is left unset when a state is given", "accumulate=True with unless_state")
+
+    def _load(self, statement: Load) -> None:
+        if statement.what not in LOADS:
+            self._fail(f"{statement.what!r}", f"one of {LOADS}")
+        self._lasting(statement.target, statement.what, whole=statement.what != "state")
+        if statement.what == "weight" and statement.target.columns != 1:
+            self._fail(f"{statement.target.columns} columns of step weights", "1")
+        if isinstance(statement.default, View) and axes(statement.default) != axes(statement.target)[-1:]:
+            self._fail(f"a default of shape {shape_text(statement.default)}", "a vector over the target's columns")
+
+    def _store(self, statement: Store) -> None:
+        if statement.what not in STORES:
+            self._fail(f"{statement.what!r}", f"one of {STORES}")
+        if statement.what == "loss":
+            if statement.source.buffer.shape != "scalar":
+                self._fail(f"a {statement.source.buffer.shape}", "a scalar")
+            return
+        self._lasting(statement.source, statement.what, whole=not statement.what.startswith("state"))
+
+    def _lasting(self, view: View, what: str, whole: bool) -> None:
+        """What the caller gives or gets: T steps, or for a state a number of steps that T does not change."""
+        if view.buffer.shape == "step" and not whole:
+            return
+        if not isinstance(view.time, Span):
+            self._fail(f"a {view.buffer.shape} for {what}", "a sequence")
+            return
+        length = Bound(view.time.stop.constant - view.time.start.constant, view.time.stop.times - view.time.start.times)
+        if (length != WHOLE_TIME) if whole else (length.times != 0 or length.constant < 1):
+            self._fail(
+                f"{length_text(('', length.constant, length.times))} steps of {what}", "T" if whole else "the depth"
+            )
+
+
+def _contains(whole: View, part: View) -> bool:
+    """Whether ``part`` lies within the rows and columns of ``whole``."""
+    if whole.buffer.name != part.buffer.name or whole.time != part.time:
+        return False
+    rows = whole.rows is None or part.rows is None or (whole.rows[0] <= part.rows[0] and part.rows[1] <= whole.rows[1])
+    return rows and whole.start <= part.start and part.stop <= whole.stop
