@@ -72,6 +72,17 @@ class FunctionRule:
 
 FUNCTIONS: dict[str, FunctionRule] = {}
 
+# Rules name functions that are defined further down.
+tanh: type[PointwiseFunction]
+exp: type[PointwiseFunction]
+sqrt: type[PointwiseFunction]
+cos: type[PointwiseFunction]
+sign: type[PointwiseFunction]
+sigmoid: type[PointwiseFunction]
+relu: type[PointwiseFunction]
+leaky_relu: type[PointwiseFunction]
+elu: type[PointwiseFunction]
+
 
 def _make_prime(name: str, base: type[PointwiseFunction], rule: Callable[[Expression], Expression]) -> type[PrimeFunction]:
     variable = sympy.Symbol("x", real=True)
@@ -256,7 +267,7 @@ def expand_primes(expression: Expression) -> Expression:
 
 
 def rewrite_in_primitives(expression: Expression) -> Expression:
-    """Rewrite every function of the table into primitives, f' included."""
+    """Rewrite every function of the table into primitives, f' included; functions of numbers become numbers."""
     expression = expand_primes(expression)
     if expression.is_Atom:
         return expression
@@ -265,4 +276,6 @@ def rewrite_in_primitives(expression: Expression) -> Expression:
         rule = FUNCTIONS[expression.func.__name__]
         if rule.rewrite is not None:
             return rewrite_in_primitives(rule.rewrite(*arguments))
+        if rule.implementation is not None and all(argument.is_Rational for argument in arguments):
+            return _number(float(rule.implementation(*map(float, arguments))))
     return expression.func(*arguments)

@@ -145,7 +145,8 @@ class Interpreter:
         array = array[..., view.start : view.stop]
         if flat and array.ndim == 3:
             array = _merged(array)
-        return array.T if view.transposed else array
+        result: Array = array.T if view.transposed else array
+        return result
 
     def _buffer(self, buffer: Buffer) -> Array:
         if buffer.storage == "constant":
@@ -170,8 +171,8 @@ class Interpreter:
 
 def _merged(array: Array) -> Array:
     """Time and batch as one axis, as a view: a sequence's rows are evenly spaced even when it is a part of the columns."""
-    merged = array.view()
-    merged.shape = (array.shape[0] * array.shape[1], array.shape[2])
+    shape = (array.shape[0] * array.shape[1], array.shape[2])
+    merged: Array = np.lib.stride_tricks.as_strided(array, shape, array.strides[1:])
     return merged
 
 

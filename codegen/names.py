@@ -9,9 +9,14 @@ import unicodedata
 
 
 class Namer:
-    """Maps keys to identifiers, one each; the same key always gets the same identifier."""
+    """Maps keys to identifiers, one each; the same key always gets the same identifier.
 
-    def __init__(self, reserved: set[str]) -> None:
+    ``outer``: the namer of the scope around this one; neither takes a name of the other.
+    """
+
+    def __init__(self, reserved: set[str], outer: Namer | None = None) -> None:
+        self.outer = outer
+        self.inside: set[str] = set()
         self.taken = set(reserved) | set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
         self.names: dict[object, str] = {}
 
@@ -20,12 +25,18 @@ class Namer:
         if key not in self.names:
             identifier = mangle(wanted)
             number = 2
-            while identifier in self.taken:
+            while self._is_taken(identifier):
                 identifier = f"{mangle(wanted)}_{number}"
                 number += 1
             self.taken.add(identifier)
+            if self.outer is not None:
+                self.outer.inside.add(identifier)
             self.names[key] = identifier
         return self.names[key]
+
+    def _is_taken(self, identifier: str) -> bool:
+        outside = self.outer is not None and identifier in self.outer.taken
+        return outside or identifier in self.taken or identifier in self.inside
 
 
 def mangle(text: str) -> str:

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rnngraph import zoo
 from rnngraph.compile import compile  # noqa: A004 - the contract's name
 from rnngraph.derive import derive
@@ -25,9 +27,11 @@ from rnngraph.errors import (
     UnsupportedError,
     VerificationError,
 )
+from rnngraph.files import load_graph, load_table, save_graph
 from rnngraph.gradient import gradient
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
+from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
 from rnngraph.train import LBFGS, SGD, Adam, History, Momentum, fit
@@ -58,13 +62,27 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "as_text_drawing",
     "compile",
     "derive",
+    "draw",
     "fit",
     "gradient",
     "jvp",
+    "load_graph",
+    "load_table",
+    "save_graph",
     "validate",
     "verify",
     "vjp",
     "zoo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The picture needs matplotlib, an extra that takes longer to import than everything else here.
+    if name == "draw":
+        from rnngraph.drawing import draw
+
+        return draw
+    raise AttributeError(f"module 'rnngraph' has no attribute {name!r}")

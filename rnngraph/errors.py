@@ -17,6 +17,10 @@ class RNNGraphError(Exception):
         self.remedy = remedy
         super().__init__(f"{where}: found {found}; expected {expected}; remedy: {remedy}")
 
+    def __reduce__(self) -> tuple[type[RNNGraphError], tuple[object, ...]]:
+        """An error can cross to another process."""
+        return type(self), (self.where, self.found, self.expected, self.remedy)
+
 
 class GraphError(RNNGraphError):
     """The graph breaks the contract (attributes, sizes, delays, cycles, names)."""

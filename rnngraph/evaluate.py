@@ -142,12 +142,14 @@ class Evaluation:
                     result = result + left.T @ self.value(contribution.right, t - contribution.right_delay)
                 else:
                     result = result + self._pointwise_sum(contribution, t)
-        return result
+        summed: Array = np.asarray(result)
+        return summed
 
     def _pointwise_sum(self, contribution: PointwiseSum, t: int) -> Array:
         value = self._pointwise(contribution.expression, t)
         value = np.broadcast_to(value, (self.batch, contribution.size))
-        return value.sum() if contribution.over_units else value.sum(axis=0)
+        summed: Array = value.sum() if contribution.over_units else value.sum(axis=0)
+        return summed
 
     def _dtype(self) -> Any:
         for array in (*self.parameters.values(), *self.given.values()):
@@ -183,7 +185,8 @@ class Evaluation:
             else:
                 exponential, logarithm = self.functions["exp"], self.functions["log"]
                 result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))
-        return result + self._pointwise(equation.expression, time)
+        whole: Array = result + self._pointwise(equation.expression, time)
+        return whole
 
     def _constant(self, constant: Array) -> Array:
         return np.array([[self.number(value) for value in row] for row in constant], dtype=self._dtype())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from codegen.load import load_source
 from numpy.typing import NDArray
 
+from rnngraph.backends import load_module
 from rnngraph.data import check_inputs, check_parameters, check_state, check_targets, check_weights
 from rnngraph.errors import DataError, OptionError
 from rnngraph.explain import Explanation, explain
@@ -27,7 +28,8 @@ class Kernel:
     """What ``rg.compile`` returns. Arrays are time-major: (T, batch, size).
 
     ``source`` is the emitted module's text; ``equations`` the System it computes; ``module`` the loaded module, whose
-    functions are the same without the checks. ``seconds`` has the time that each stage of the compilation took.
+    functions are the same without the checks: it is loaded when it is first needed, so that source can be emitted for a
+    backend that this machine lacks. ``seconds`` has the time that each stage of the compilation took.
     Two threads may call one kernel at the same time.
     """
 
@@ -38,7 +40,8 @@ class Kernel:
         self.program = compilation.program
         self.equations: System = compilation.gradient
         self.seconds = dict(compilation.seconds)
-        self.module: Any = load_source(source, backend)
+        self._module: Any = None
+        self._loading = threading.Lock()
         self._dtype = np.dtype(self.program.dtype)
         self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
         self._sizes = {name: size for name, (_, size, _) in self.program.states.items()}
@@ -51,6 +54,14 @@ class Kernel:
             f"Kernel({inputs} -> {outputs}, {self.program.vector_size} parameters, loss={self._losses}, "
             f"backend={self.backend!r}, dtype={self.program.dtype!r})"
         )
+
+    @property
+    def module(self) -> Any:
+        """The emitted module. Raises BackendError when this machine cannot run it."""
+        with self._loading:
+            if self._module is None:
+                self._module = load_module(self.source, self.backend)
+            return self._module
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:

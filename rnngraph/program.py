@@ -13,8 +13,7 @@ import networkx as nx
 from codegen.ir import Program
 
 from rnngraph.derive import derive_model
-from rnngraph.display import as_text, equation_lines
-from rnngraph.display import equation_numbers as numbers_of
+from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_numbers, inline
 from rnngraph.gradient import check_method
 from rnngraph.initialise import RULES
 from rnngraph.losses import with_loss
@@ -64,7 +63,8 @@ def build_program(
     systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
     schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
     clock.lap("schedule")
-    notes, header = _notes(gradient), as_text(gradient).splitlines()
+    shown = inline(gradient)  # System -> numbered equations
+    notes, header = _notes(gradient, shown), as_text(gradient, shown).splitlines()
     clock.lap("display")
     layout = lay_out_parameters(forward, schedules["forward"])  # Schedule -> ParameterLayout
     functions = tuple(lower(schedule, layout, name, notes) for name, schedule in schedules.items())  # -> ir.Function
@@ -94,10 +94,10 @@ def build_program(
     return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds)
 
 
-def _notes(system: System) -> dict[str, str]:
+def _notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:
     """For each signal and total, the numbered equation that computes it: a comment of the emitted source."""
-    lines = dict(equation_lines(system))
-    return {name: f"({number}) {lines[number]}" for name, number in numbers_of(system).items() if number in lines}
+    lines = dict(equation_lines(system, shown))
+    return {name: f"({number}) {lines[number]}" for name, number in equation_numbers(system, shown).items()}
 
 
 def rule_source(rule: str) -> str:

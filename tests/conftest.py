@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 
 import pytest
+from cuda_host import compiler, standin
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,10 +34,27 @@ def cupy_missing() -> str | None:
     return None if count else "no CUDA device"
 
 
-@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
-def backend(request: pytest.FixtureRequest) -> str:
+def cupy_or_standin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emitted CuPy modules run from here on: on the device if there is one, else on the host by tests/cuda_host."""
+    if cupy_missing() is None:
+        return
+    if reason := compiler.missing_compiler():
+        pytest.skip(f"no device for CuPy, and its kernels cannot be compiled for the host: {reason}")
+    monkeypatch.setitem(sys.modules, "cupy", standin)
+
+
+@pytest.fixture(params=["numpy", "cupy"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a backend; a test that takes it states the contract and runs on each."""
     name = str(request.param)
-    if name == "cupy" and (reason := cupy_missing()):
-        pytest.skip(reason)
+    if name == "cupy":
+        cupy_or_standin(monkeypatch)
     return name
+
+
+@pytest.fixture
+def host_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emitted CuPy modules run on the host, even where there is a device."""
+    if reason := compiler.missing_compiler():
+        pytest.skip(reason)
+    monkeypatch.setitem(sys.modules, "cupy", standin)

@@ -17,7 +17,11 @@ PACKAGES = ("rnngraph", "codegen")
 MAX_LINES = 450
 
 # The one place for imports inside functions: optional packages that a core install lacks. File -> packages.
-DEFERRED = {"codegen/load.py": {"cupy"}}
+DEFERRED = {
+    "codegen/load.py": {"cupy"},
+    "rnngraph/__init__.py": {"rnngraph"},  # rg.draw: matplotlib is imported when it is first asked for
+    "rnngraph/train/lbfgs.py": {"scipy"},
+}
 # The one place where source text becomes code. File -> calls.
 EXECUTING = {"codegen/load.py": {"exec"}}
 

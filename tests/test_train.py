@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import json
 from collections.abc import Callable
 from typing import Any
@@ -501,7 +502,7 @@ def test_lbfgs_early_stopping_and_divergence() -> None:
 
 
 def test_lbfgs_without_scipy_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnngraph.train.lbfgs.minimize", None)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(BackendError, match=r"pip install 'rnngraph\[scipy\]'"):
         quiet(Linear(), Params([0.0, 0.0]), regression(), LBFGS())
 

@@ -135,7 +135,8 @@ def _agree(statements: list[Statement], width: dict[str, int], matrices: dict[st
         for statement in statements:
             if isinstance(statement, Apply):
                 wide = [view for view in views_of(statement) if view.columns > width.get(view.buffer.name, view.columns)]
-                widths = {width[view.buffer.name] for view in wide}
+                blocked = [view for view in views_of(statement) if view.columns > 1 and view.buffer.name in width]
+                widths = {width[view.buffer.name] for view in blocked} if wide else set()
                 multiple = all(view.columns % min(widths) == 0 or view.columns == 1 for view in views_of(statement)) if widths else True
                 if len(widths) > 1 or not multiple:
                     for view in wide:

@@ -9,7 +9,7 @@ from codegen.overlap import overlap
 
 
 def dependencies(segment: Sequence[Statement]) -> list[set[int]]:
-    """For each statement of a run without loops, the earlier ones that write what it touches or touch what it writes."""
+    """For each statement of a straight run, the earlier ones that write what it touches, or touch what it writes."""
     touched: dict[str, list[tuple[int, View, bool]]] = {}
     waits_for: list[set[int]] = []
     for index, statement in enumerate(segment):

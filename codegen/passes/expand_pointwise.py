@@ -83,7 +83,7 @@ class _Expansion:
         value = self._value(self.statement.expression, target, last=True)
         if value is not target:
             self._call(target, "copy", value)
-        self.calls[0] = dataclasses.replace(self.calls[0], note=self.statement.note)  # type: ignore[type-var]
+        self.calls[0] = dataclasses.replace(self.calls[0], note=self.statement.note)
         return self.calls
 
     def _value(self, expression: Expression, into: View | None, last: bool = False) -> Argument:
@@ -148,7 +148,8 @@ class _Expansion:
         content, primitive = expression.as_content_primitive()
         if content != 1 and primitive.is_Add:
             return self._fold([("", primitive), ("multiply", content)], into, last)
-        positive, negative = [], []
+        positive: list[Expression] = []
+        negative: list[Expression] = []
         for summand in expression.args:
             coefficient, rest = summand.as_coeff_Mul()
             if summand.is_number:

@@ -1,9 +1,9 @@
 """Assign, Copy, Fill -> Fused: pointwise statements of one shape become one kernel.
 
-Before: Assigns of primitives. After: none; Copies and Fills are left only outside loops, where no Assign joined them. An
-element of a kernel runs the parts in order, so a part may read the element that an earlier one wrote; a statement that
-reads or overwrites other elements of what the kernel writes or reads starts a new kernel. Statements move up to join a
-kernel only past statements that touch other memory. A buffer that one kernel alone touches, and never reads before it
+Before: Assigns of primitives. After: none; Copies and Fills are left only outside loops, where no Assign joined them.
+An element of a kernel runs the parts in order, so a part may read the element that an earlier one wrote; a statement
+that reads or overwrites other elements of what the kernel writes or reads starts a new kernel. Statements move up to
+join a kernel only past statements that touch other memory. A buffer that one kernel alone touches, and never reads before it
 writes, is no argument of it any more: its values stay in registers.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sympy
 
@@ -71,7 +71,7 @@ def _joins(group: Sequence[Statement], candidate: Statement) -> bool:
     target, *operands = views_of(candidate)
     for member in group:
         its_target, *its_operands = views_of(member)
-        pairs = [(its_target, target), *((its_target, view) for view in operands), *((view, target) for view in its_operands)]
+        pairs = [(its_target, view) for view in (target, *operands)] + [(view, target) for view in its_operands]
         if any(overlap(first, second) and not same_element(first, second) for first, second in pairs):
             return False
     return True
@@ -95,11 +95,11 @@ def iteration_space(statement: Statement) -> tuple[object, int]:
     return "batch", view.columns
 
 
-def _fused(members: Sequence[Statement]) -> Fused:
+def _fused(members: Sequence[Statement], private: Collection[str] = ()) -> Fused:
     parts = tuple(_as_assign(member) for member in members)
     targets = [part.target for part in parts]
     operands = [view for part in parts for _, view in part.operands]
-    arguments = dict.fromkeys(memory_of(view) for view in (*targets, *operands))
+    arguments = dict.fromkeys(memory_of(view) for view in (*targets, *operands) if view.buffer.name not in private)
     notes = dict.fromkeys(part.note for part in parts if part.note)
     return Fused(parts, tuple(arguments), "; ".join(notes))
 
@@ -110,7 +110,8 @@ def _as_assign(statement: Statement) -> Assign:
     if isinstance(statement, Fill):
         return Assign(statement.target, sympy.Float(statement.value), (), statement.note)
     assert isinstance(statement, Assign)
-    return statement
+    read = statement.expression.free_symbols
+    return dataclasses.replace(statement, operands=tuple(pair for pair in statement.operands if pair[0] in read))
 
 
 def memory_of(view: View) -> View:
@@ -123,22 +124,36 @@ def memory_of(view: View) -> View:
 
 
 def _drop_private(function: Function) -> Function:
-    """Take the buffers that live within one kernel out of its arguments."""
+    """Take the buffers that live within one kernel out of its arguments, and the parts whose values nothing needs."""
     users: dict[str, int] = {}
     for statement in function.statements():
         for name in {view.buffer.name for view in views_of(statement)}:
             users[name] = users.get(name, 0) + 1
 
-    def dropped(statement: Statement) -> Statement:
+    def dropped(statement: Statement) -> list[Statement]:
         if isinstance(statement, Loop):
-            return dataclasses.replace(statement, body=tuple(dropped(inner) for inner in statement.body))
+            return [
+                dataclasses.replace(statement, body=tuple(part for inner in statement.body for part in dropped(inner)))
+            ]
         if not isinstance(statement, Fused):
-            return statement
-        alone = {name for name in _written_first(statement) if users[name] == 1}
-        kept = tuple(view for view in statement.arguments if view.buffer.name not in alone)
-        return dataclasses.replace(statement, arguments=kept) if kept else statement
+            return [statement]
+        private = {name for name in _written_first(statement) if users[name] == 1}
+        parts = _needed_parts(statement.parts, private)
+        return [_fused(parts, private)] if parts else []
 
-    return dataclasses.replace(function, body=tuple(dropped(statement) for statement in function.body))
+    return dataclasses.replace(function, body=tuple(part for statement in function.body for part in dropped(statement)))
+
+
+def _needed_parts(parts: Sequence[Assign], private: set[str]) -> list[Assign]:
+    """The parts that write memory, or what a later part reads."""
+    needed: list[Assign] = []
+    reads: list[View] = []
+    for part in reversed(parts):
+        if part.target.buffer.name in private and not any(same_element(part.target, view) for view in reads):
+            continue
+        reads = [view for view in reads if not same_element(part.target, view)] + [view for _, view in part.operands]
+        needed.append(part)
+    return needed[::-1]
 
 
 def _written_first(fused: Fused) -> set[str]:

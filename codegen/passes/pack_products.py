@@ -48,16 +48,18 @@ class _Packing:
         if not isinstance(statement, MatMul):
             return [statement]
         lines: list[Statement] = []
-        operands = []
-        for view in (statement.left, statement.right):
-            if not view.whole:
-                once = bool(loop) and not _changes(view, loop)
-                view = self._copied(view, before if once else lines, packed if once else [])
-            operands.append(view)
-        target = statement.target
-        direct = target.whole and not statement.accumulate and not any(overlap(target, view) for view in operands)
+
+        def contiguous(view: View) -> View:
+            if view.whole:
+                return view
+            once = bool(loop) and not _changes(view, loop)
+            return self._copied(view, before if once else lines, packed if once else [])
+
+        target, left, right = statement.target, contiguous(statement.left), contiguous(statement.right)
+        apart = not overlap(target, left) and not overlap(target, right)
+        direct = target.whole and apart and not statement.accumulate
         product = target if direct else self._scratch(target)
-        lines.append(MatMul(product, *operands, note=statement.note))
+        lines.append(MatMul(product, left, right, note=statement.note))
         if statement.accumulate:
             lines.append(Assign(target, OLD + NEW, ((OLD, target), (NEW, product))))
         elif not direct:
@@ -79,7 +81,8 @@ class _Packing:
         if isinstance(like.time, Span):
             start, stop = like.time.start, like.time.stop
             length = Bound(stop.constant - start.constant, stop.times - start.times)
-            return View(Buffer(name, "sequence", columns, length=length), Span(Bound(0), length), 0, columns, label=name)
+            buffer = Buffer(name, "sequence", columns, length=length)
+            return View(buffer, Span(Bound(0), length), 0, columns, label=name)
         if like.rows is not None:
             rows = like.rows[1] - like.rows[0]
             return View(Buffer(name, "matrix", columns, rows), None, 0, columns, (0, rows), label=name)

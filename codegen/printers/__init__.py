@@ -1,5 +1,6 @@
 """One printer per target: ir.Program -> source text."""
 
+from codegen.printers.cupy import CuPyPrinter, print_cupy
 from codegen.printers.numpy import NumPyPrinter, print_numpy
 
-__all__ = ["NumPyPrinter", "print_numpy"]
+__all__ = ["CuPyPrinter", "NumPyPrinter", "print_cupy", "print_numpy"]

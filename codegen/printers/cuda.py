@@ -1,7 +1,7 @@
 """Fused statements and row reductions -> CUDA C: one ``__global__`` function each.
 
-The text needs no header. Buffers are dense, so element (row, column) of a view lies at stride * row + start + column with
-numbers that are known here; a kernel gets pointers and its number of elements alone.
+The text needs no header. Buffers are dense, so element (row, column) of a view lies at stride * row + start + column
+with numbers that are known here; a kernel gets pointers and its number of elements alone.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from codegen.passes.fuse_pointwise import iteration_space, memory_of
 
 # C++ keywords that are no Python keywords, what the kernels themselves use, and macros that a compiler may predefine.
 RESERVED = {
-    "alignas", "alignof", "asm", "auto", "bool", "case", "catch", "char", "const", "constexpr", "decltype", "default", "delete",
-    "do", "double", "dynamic_cast", "enum", "explicit", "export", "extern", "false", "float", "friend", "goto", "inline", "int",
-    "long", "mutable", "namespace", "new", "noexcept", "nullptr", "operator", "private", "protected", "public", "register",
-    "reinterpret_cast", "short", "signed", "sizeof", "static", "static_assert", "static_cast", "struct", "switch", "template",
-    "this", "thread_local", "throw", "true", "typedef", "typeid", "typename", "union", "unsigned", "using", "virtual", "void",
-    "volatile", "wchar_t", "and_eq", "bitand", "bitor", "compl", "not_eq", "or_eq", "xor", "xor_eq",
-    "char8_t", "char16_t", "char32_t", "concept", "requires", "consteval", "constinit", "co_await", "co_return", "co_yield",
-    "real", "element", "elements", "row", "column", "linux", "unix", "i386", "errno", "assert", "stdin", "stdout", "stderr",
-    "blockIdx", "blockDim", "threadIdx", "gridDim", "warpSize",
+    "alignas", "alignof", "asm", "auto", "bool", "case", "catch", "char", "const", "constexpr", "decltype",
+    "default", "delete", "do", "double", "dynamic_cast", "enum", "explicit", "export", "extern", "false",
+    "float", "friend", "goto", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "nullptr",
+    "operator", "private", "protected", "public", "register", "reinterpret_cast", "short", "signed", "sizeof",
+    "static", "static_assert", "static_cast", "struct", "switch", "template", "this", "thread_local", "throw",
+    "true", "typedef", "typeid", "typename", "union", "unsigned", "using", "virtual", "void", "volatile",
+    "wchar_t", "and_eq", "bitand", "bitor", "compl", "not_eq", "or_eq", "xor", "xor_eq", "char8_t", "char16_t",
+    "char32_t", "concept", "requires", "consteval", "constinit", "co_await", "co_return", "co_yield", "real",
+    "element", "elements", "row", "column", "linux", "unix", "i386", "errno", "assert", "stdin", "stdout",
+    "stderr", "blockIdx", "blockDim", "threadIdx", "gridDim", "warpSize",
 }  # fmt: skip
 SUM, PRODUCT, ATOM = range(3)  # how tightly a text binds
 
@@ -77,13 +78,14 @@ class _FusedText:
     def kernel(self) -> Kernel:
         pointers = [self._pointer(view) for view in self.fused.arguments]
         targets = {memory_of(part.target) for part in self.fused.parts}
-        for number, part in enumerate(self.fused.parts):
+        for number in range(len(self.fused.parts)):
             self._part(number)
         parameters = [
             f"{'' if view in targets else 'const '}real* {pointer}"
             for view, pointer in zip(self.fused.arguments, pointers, strict=True)
         ]
-        head = _comments(self.fused.note.split("; ")) + [
+        head = [
+            *_comments(self.fused.note.split("; ")),
             *_signature(self.name, parameters),
             "{",
             "    const long long element = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
@@ -147,12 +149,12 @@ def row_reduction(name: str, reduce: Reduce, dtype: str) -> Kernel:
     source, target = reduce.source, reduce.target
     if reduce.kind == "units":
         before = [f"    real sum = 0.0{f};"]
-        steps = [("sum += source[column]", "sum")]
+        steps, result = ["sum += source[column]"], "sum"
     else:
         before = ["    real largest = source[0];", f"    real sum = 0.0{f};"]
-        steps = [(f"largest = fmax{f}(largest, source[column])", ""), (f"sum += exp{f}(source[column] - largest)", f"largest + log{f}(sum)")]
-    loops = [f"    for (int column = 0; column < {source.columns}; ++column) {step};" for step, _ in steps]
-    result = steps[-1][1]
+        steps = [f"largest = fmax{f}(largest, source[column])", f"sum += exp{f}(source[column] - largest)"]
+        result = f"largest + log{f}(sum)"
+    loops = [f"    for (int column = 0; column < {source.columns}; ++column) {step};" for step in steps]
     lines = [
         *_comments(reduce.note.split("; ")),
         *_signature(name, ["real* target_data", "const real* source_data"]),
@@ -211,10 +213,11 @@ class CExpression:
         return self.held[text]
 
     def _sum(self, expression: Expression) -> str:
-        signed = sorted(((term.could_extract_minus_sign(), k, term) for k, term in enumerate(expression.args)), key=lambda x: x[:2])
-        text = self._at_least(SUM, signed[0][2])
-        for negative, _, term in signed[1:]:
-            text += f" - {self._at_least(PRODUCT, -term)}" if negative else f" + {self._at_least(PRODUCT, term)}"
+        first, *others = sorted(expression.args, key=_is_negative)  # a stable order: the positive terms first
+        text = self._at_least(SUM, first)
+        for term in others:
+            sign, term = ("-", -term) if _is_negative(term) else ("+", term)
+            text += f" {sign} {self._at_least(PRODUCT, term)}"
         return text
 
     def _product(self, expression: Expression) -> tuple[str, int]:
@@ -225,9 +228,8 @@ class CExpression:
                 under.append(factor.base**-factor.exp)
             else:
                 over.append(factor)
-        parts = [self._at_least(PRODUCT if k == 0 and abs(coefficient) == 1 else ATOM, factor) for k, factor in enumerate(over)]
-        if abs(coefficient) != 1 or not parts:
-            parts.insert(0, self.text(abs(coefficient)))
+        parts = [] if abs(coefficient) == 1 and over else [self.text(abs(coefficient))]
+        parts += [self._at_least(ATOM, factor) for factor in over]
         text = " * ".join(parts) + "".join(f" / {self._at_least(ATOM, factor)}" for factor in under)
         return (f"-{text}", SUM) if coefficient < 0 else (text, PRODUCT)
 
@@ -257,6 +259,10 @@ def _element(view: View) -> tuple[object, ...]:
     return view.buffer.name, view.time, view.start, view.stop, view.rows, view.transposed, view.vector
 
 
+def _is_negative(term: Expression) -> bool:
+    return bool(term.as_coeff_Mul()[0] < 0)
+
+
 def _index(*terms: tuple[int, str], start: int) -> str:
     """factor * variable + ... + start; a term without a variable is left out."""
     texts = [variable if factor == 1 else f"{factor} * {variable}" for factor, variable in terms if variable]
@@ -271,7 +277,8 @@ def _signature(name: str, parameters: list[str]) -> list[str]:
     line = f"__global__ void {name}({', '.join(parameters)})"
     if len(line) <= 110:
         return [line]
-    return [f"__global__ void {name}(", *(f"    {parameter}," for parameter in parameters[:-1]), f"    {parameters[-1]})"]
+    lines = [f"    {parameter}," for parameter in parameters]
+    return [f"__global__ void {name}(", *lines[:-1], f"{lines[-1][:-1]})"]
 
 
 def _divided(variable: str, operator: str, columns: int) -> str:

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from codegen.ir import Bound, Copy, Fill, Function, Fused, Load, MatMul, Program, Reduce, Span, Statement, Step, Store, View
+from codegen.ir import (
+    Bound,
+    Copy,
+    Fill,
+    Function,
+    Fused,
+    Load,
+    MatMul,
+    Program,
+    Reduce,
+    Span,
+    Statement,
+    Step,
+    Store,
+    View,
+)
 from codegen.names import mangle
 from codegen.passes import fuse_pointwise, pack_products
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
@@ -33,7 +48,12 @@ def _on_device(arrays):
 '''
 
 NAME = "@name@"  # stands for a kernel's name until it is known that no equal one exists
-STORES = {"output": "outputs", "state": "last", "input_gradient": "input_gradients", "state_gradient": "state_gradients"}
+STORES = {
+    "output": "outputs",
+    "state": "last",
+    "input_gradient": "input_gradients",
+    "state_gradient": "state_gradients",
+}
 
 
 def print_cupy(program: Program) -> str:
@@ -72,13 +92,13 @@ class CuPyPrinter(ModulePrinter):
             names = sorted(self.ufuncs)
             lines.append(f"    {', '.join(names)} = {', '.join(f'cp.{name}' for name in names)}")
         lines += [f"    grid_{k}, elements_{k} = _grid({elements})" for elements, k in self._spaces.items()]
-        lines += [f'    {local} = _kernel("{name}")' for local, name in self._launched.items()]
+        lines += [f'    {name} = _kernel("{name}")' for name in self._launched]
         return lines
 
     def _start(self, function: Function) -> None:
         super()._start(function)
         self._spaces: dict[str, int] = {}
-        self._launched: dict[str, str] = {}  # local name -> kernel
+        self._launched: dict[str, None] = {}  # a set in order
 
     def _result(self) -> list[str]:
         return [line.replace("return loss", "return float(loss)") for line in super()._result()]
@@ -112,14 +132,13 @@ class CuPyPrinter(ModulePrinter):
             wanted = mangle(f"set_{'_'.join(labels)}")[:40].rstrip("_")
             self.kernels[kernel.text] = self.module_names.name(("kernel", kernel.text), wanted)
         name = self.kernels[kernel.text]
-        local = self.names.name(("kernel", name), name)
-        self._launched[local] = name
+        self._launched[name] = None
         number = self._spaces.setdefault(_elements(rows, columns), len(self._spaces) + 1)
         arguments = [*(self._view(view) for view in kernel.arguments), f"elements_{number}"]
-        line = f"{local}(grid_{number}, BLOCK, ({', '.join(arguments)}))"
+        line = f"{name}(grid_{number}, BLOCK, ({', '.join(arguments)}))"
         if len(line) <= 100:
             return [line]
-        return [f"{local}(grid_{number}, BLOCK, (", *_wrapped(arguments, 4), "))"]
+        return [f"{name}(grid_{number}, BLOCK, (", *_wrapped(arguments, 4), "))"]
 
     def _reduce(self, statement: Reduce) -> list[str]:
         if self.entries is not None:  # inside a loop: a kernel, which needs no memory of its own

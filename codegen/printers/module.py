@@ -121,7 +121,7 @@ class ModulePrinter(abc.ABC):
 
     def _start(self, function: Function) -> None:
         self.function = function
-        self.names = Namer(RESERVED)
+        self.names = Namer(RESERVED, self.module_names)
         self.views = ViewText(self.names, self.constant_names)
         self.loops: list[tuple[dict[str, str], bool]] = []
         self.entries: dict[str, str] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rnngraph.display.inline import DisplayEquation, SystemLike, inline
 from rnngraph.display.writer import PRODUCT, TANGENT, Piece, Writer
@@ -11,9 +11,12 @@ from rnngraph.equations import BoundarySum
 MATRIX_PARAMETERS = 2
 
 
-def as_text(system: SystemLike) -> str:
-    """The equations of ``system`` in sections, with a legend; one line per equation."""
-    equations = inline(system)
+def as_text(system: SystemLike, equations: Sequence[DisplayEquation] | None = None) -> str:
+    """The equations of ``system`` in sections, with a legend; one line per equation.
+
+    ``equations`` is ``inline(system)``, for callers that have it already.
+    """
+    equations = inline(system) if equations is None else equations
     writer = TextWriter(system)
     width = len(f"({len(equations)})")
     lines: list[str] = []
@@ -27,16 +30,18 @@ def as_text(system: SystemLike) -> str:
     return "\n".join(lines)
 
 
-def equation_lines(system: SystemLike) -> list[tuple[int, str]]:
+def equation_lines(
+    system: SystemLike, equations: Sequence[DisplayEquation] | None = None
+) -> list[tuple[int, str]]:
     """Number and text of every equation, as :func:`as_text` shows them."""
     writer = TextWriter(system)
-    return [(equation.number, writer.line(equation)) for equation in inline(system)]
+    return [(equation.number, writer.line(equation)) for equation in equations or inline(system)]
 
 
-def equation_numbers(system: SystemLike) -> dict[str, int]:
+def equation_numbers(system: SystemLike, equations: Sequence[DisplayEquation] | None = None) -> dict[str, int]:
     """Signal or total -> number of its equation; for an inlined signal, of the equation that absorbed it."""
     numbers: dict[str, int] = {}
-    for equation in inline(system):
+    for equation in equations or inline(system):
         for name in (equation.name, *equation.absorbed):
             numbers[name] = equation.number
     return numbers

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from codegen.ir import Buffer, NamedParameter, View
 
@@ -41,9 +42,16 @@ class ParameterLayout:
         """Block ``block`` of the parameter vector, or of the gradient vector."""
         offset, rows, columns = self.blocks[block]
         name = f"weights_{block + 1}" if storage == "parameter" else f"gradient_{block + 1}"
-        holds = [name for name, cell in self.cells.items() if cell.block == block]
-        note = ", ".join(holds)
+        note = ", ".join(self._holds[block])
         return Buffer(name, "matrix", columns, rows, storage=storage, offset=offset, note=note)
+
+    @cached_property
+    def _holds(self) -> list[list[str]]:
+        """The parameters in each block."""
+        holds: list[list[str]] = [[] for _ in self.blocks]
+        for name, cell in self.cells.items():
+            holds[cell.block].append(name)
+        return holds
 
     def view(self, name: str, storage: str = "parameter") -> View:
         """The parameter (or its gradient) as a view: a matrix, or a vector for a bias or diagonal."""

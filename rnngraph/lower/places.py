@@ -6,6 +6,7 @@ on neighbours become one call. A signal that only its own loop reads, at the sam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from codegen.ir import Bound, Buffer, Span, Step, View
 
 from rnngraph.equations import BoundarySum, Outer, PointwiseSum, at, reads_of
 from rnngraph.schedule import Pointwise, Product, Schedule, Slot
+
+# Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
+GENERATED = re.compile(r"(weights|gradient|gradient_of|matrix_of|scratch|summands|loss_values)_|loss$|.*_before$")
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,10 @@ class _Placement:
         self.position: dict[str, int] = {}
         self.pinned: set[str] = set()
         self.names: set[str] = set()
+        self.factor_of: dict[str, str] = {}
+        for name, signal in self.signals.items():
+            if signal.kind == "factor" and signal.origin is not None:
+                self.factor_of.setdefault(signal.origin, name)
         self._collect_uses()
         self._measure_padding()
 
@@ -191,6 +199,8 @@ class _Placement:
 
     def _buffer(self, members: Sequence[str], columns: int, history: bool, before: int, after: int, tag: str) -> Buffer:
         name = f"{tag}{_join(members)}"
+        if GENERATED.match(name):
+            name = f"node_{name}"
         while name in self.names:
             name += "_"
         self.names.add(name)
@@ -261,11 +271,8 @@ class _Placement:
         """The factors that a backward loop multiplies its errors by lie in the order of the deltas they make."""
         if len(product.sources) < 2:
             return
-        factors: dict[str, str] = {}
-        for name, signal in self.signals.items():
-            if signal.kind == "factor" and signal.origin is not None and name not in self.places.of:
-                factors.setdefault(signal.origin, name)
-        members = [factors[slot.signal] for slot in product.sources if slot.signal in factors]
+        factors = [self.factor_of.get(slot.signal, "") for slot in product.sources]
+        members = [name for name in factors if name and name not in self.places.of]
         sizes = {self.signals[name].size for name in members}
         if len(members) > 1 and len(sizes) == 1:
             self._family(members)

@@ -135,37 +135,31 @@ class _Packing:
     def _by_activation(self, members: list[Member]) -> list[Member]:
         """Equal activations side by side; those that enter the same equation as the last group (c = f*c_prev + i*z)
         next to it, since their deltas come from one error."""
+        if len(members) == 1:
+            return members
         last = max(self._activation(member[0]) for member in members)
         together = {self._reader(member[0]) for member in members if self._activation(member[0]) == last}
         return sorted(members, key=lambda member: (self._activation(member[0]), self._reader(member[0]) in together))
 
     def _reader(self, result: str) -> str:
         """The first signal that is computed from the activation of a weighted sum."""
-        follower = self._follower(result)
-        for equation in self.system.equations:
-            if follower is not None and at(follower) in equation.expression.free_symbols:
-                return equation.signal
-        return ""
-
-    def _follower(self, result: str) -> str | None:
-        for equation in self.system.equations:
-            if equation.expression.args == (at(result),):
-                return equation.signal
-        return None
+        follower = next((e.signal for e in self._readers().get(result, []) if e.expression.args == (at(result),)), "")
+        return next((equation.signal for equation in self._readers().get(follower, [])), "")
 
     def _activation(self, result: str) -> str:
-        readers = self._readers().get(result, [])
+        readers = [equation.expression for equation in self._readers().get(result, [])]
         return readers[0].func.__name__ if len(readers) == 1 and readers[0].args == (at(result),) else "~"
 
-    def _readers(self) -> Mapping[str, list[Expression]]:
-        table: dict[str, list[Expression]] | None = self.__dict__.get("_reader_table")
+    def _readers(self) -> Mapping[str, list[Equation]]:
+        """The equations that read each signal in their pointwise part."""
+        table: dict[str, list[Equation]] | None = self.__dict__.get("_reader_table")
         if table is None:
             table = {}
             for equation in self.system.equations:
                 for symbol in equation.expression.free_symbols:
                     found = meaning(symbol)
                     if not isinstance(found, str):
-                        table.setdefault(found.signal, []).append(equation.expression)
+                        table.setdefault(found.signal, []).append(equation)
             self.__dict__["_reader_table"] = table
         return table
 

@@ -34,12 +34,12 @@ def share_function_values(system: System) -> System:
                 counts.update(contribution.expression.atoms(PointwiseFunction))
     signals = dict(system.signals)
     created: list[tuple[str, Expression]] = []
-    for application, count in sorted(counts.items(), key=lambda pair: (pair[0].count_ops(), str(pair[0]))):
-        if count > 1 and application not in known:
-            name = fresh_name(_name(application), signals)
-            signals[name] = Signal(name, _size(application, signals, system.parameters), "auxiliary")
-            known[application] = at(name)
-            created.append((name, application))
+    repeated = [application for application, count in counts.items() if count > 1 and application not in known]
+    for application in sorted(repeated, key=lambda found: (found.count_ops(), str(found))):
+        name = fresh_name(_name(application), signals)
+        signals[name] = Signal(name, _size(application, signals, system.parameters), "auxiliary")
+        known[application] = at(name)
+        created.append((name, application))
 
     def substitute(expression: Expression) -> Expression:
         return expression.xreplace(known)

@@ -11,11 +11,6 @@ from rnngraph.train.history import History
 from rnngraph.train.optimizers import LBFGS
 from rnngraph.train.session import Session
 
-try:
-    from scipy.optimize import minimize
-except ImportError:
-    minimize = None
-
 
 class _StopRequest(Exception):  # noqa: N818 - a signal through scipy's loop, not an error
     """An epoch's end asked to stop."""
@@ -28,10 +23,12 @@ def fit_lbfgs(session: Session, options: LBFGS, data: Batches, epochs: int) -> H
     parameters that are no numpy array, ``BackendError`` without scipy, ``DivergenceError`` for a loss or gradient
     that is not finite.
     """
-    if minimize is None:
+    try:
+        from scipy.optimize import minimize  # on first use: importing it takes longer than importing all the rest
+    except ImportError:
         raise BackendError(
             "optimizer LBFGS", "no usable scipy", "scipy", "pip install 'rnngraph[scipy]', or train with Adam"
-        )
+        ) from None
     vector = session.vector
     if not isinstance(vector, np.ndarray):
         raise OptionError(

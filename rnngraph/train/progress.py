@@ -6,8 +6,13 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+try:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+except ImportError:  # a bare copy of the tree on a machine that only runs kernels: training goes without the bar
+    CAN_DRAW = False
+else:
+    CAN_DRAW = True
 
 SECONDS_BETWEEN_UPDATES = 0.1
 
@@ -19,7 +24,7 @@ class EpochBar:
         # rich alone would draw into a log file when FORCE_COLOR is set, so the stream itself is asked too.
         self._progress: Progress | None = None
         self._shown_at = 0.0
-        if enabled and _is_terminal(sys.stderr):
+        if enabled and CAN_DRAW and _is_terminal(sys.stderr):
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

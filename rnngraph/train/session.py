@@ -27,6 +27,9 @@ class DivergenceError(TrainingError):
         super().__init__(where, found, expected, remedy)
         self.history = history
 
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[object, ...]]:
+        return type(self), (self.where, self.found, self.expected, self.remedy, self.history)
+
 
 class Session:
     """What the loop over mini-batches and the full-batch optimiser share.

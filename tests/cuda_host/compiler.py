@@ -1,7 +1,7 @@
 """CUDA C -> a shared library for the host: g++ with the few words of CUDA that emitted kernels use.
 
-A launch runs its threads one after the other, in both directions by turns, so that a kernel in which one thread reads what
-another writes gives different results.
+A launch runs its threads one after the other, in both directions by turns, so that a kernel in which one thread reads
+what another writes gives different results.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ extern "C" {
 float tanhf(float); float expf(float); float logf(float); float sqrtf(float); float sinf(float); float cosf(float);
 float atanf(float); float fabsf(float); float fmaxf(float, float); float fminf(float, float); float log1pf(float);
 float erff(float);
-double tanh(double); double exp(double); double log(double); double sqrt(double); double sin(double); double cos(double);
-double atan(double); double fabs(double); double fmax(double, double); double fmin(double, double); double log1p(double);
+double tanh(double); double exp(double); double log(double); double sqrt(double); double sin(double);
+double cos(double); double log1p(double);
+double atan(double); double fabs(double); double fmax(double, double); double fmin(double, double);
 double erf(double);
 }
 """
@@ -74,7 +75,18 @@ def compile_for_host(cuda: str) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(dir=folder) as work:
             source, built = Path(work) / "kernels.cpp", Path(work) / "kernels.so"
             source.write_text(text, encoding="utf-8")
-            command = ["g++", "-std=c++14", "-O0", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(built), str(source)]
+            command = [
+                "g++",
+                "-std=c++14",
+                "-O0",
+                "-shared",
+                "-fPIC",
+                "-Wall",
+                "-Werror",
+                "-o",
+                str(built),
+                str(source),
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"g++ rejects the kernels:\n{done.stderr}\n{cuda}"
             built.replace(library)

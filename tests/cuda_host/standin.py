@@ -1,16 +1,18 @@
 """A stand-in for ``cupy``: arrays are NumPy's, but what would fail or hide a cost on a device is an error here.
 
 - NumPy arrays never mix with device arrays, and a device array turns into a NumPy array by ``get()`` alone.
-- Fresh memory is NaN, and so is the memory around each array, so that what is read but not written shows in the results.
-- A product must not make CuPy copy in secret: ``out`` C-contiguous and apart from the operands, these C- or F-contiguous.
+- Fresh memory is NaN, and so is the memory around each array: what is read but not written shows in the results.
+- A product must not make CuPy copy in secret: ``out`` is C-contiguous and apart from the operands, which are C- or
+  F-contiguous.
 - Kernels take arrays of the declared type and NumPy scalars, no Python numbers.
 
-``log`` counts launches, products and allocations.
+``counts`` has the number of launches, products and allocations.
 """
 
 from __future__ import annotations
 
 import ctypes
+import time
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ import numpy as np
 
 from cuda_host.compiler import compile_for_host, signatures
 
-log: Counter[str] = Counter()
+counts: Counter[str] = Counter()
 MARGIN = 32  # elements of NaN on either side of an array
 COPYING = {"copy", "sum", "max", "astype"}
 
@@ -45,7 +47,7 @@ class ndarray(np.ndarray[Any, Any]):  # noqa: N801 - CuPy's name
         if not all(isinstance(array, ndarray) for array in arrays):
             raise TypeError(f"{ufunc.__name__}: NumPy and device arrays mixed")
         if not out or out[0] is None:
-            log["allocations"] += 1
+            counts["allocations"] += 1
             out = ()
         plain = [array.view(np.ndarray) if isinstance(array, ndarray) else array for array in inputs]
         if out:
@@ -57,7 +59,7 @@ class ndarray(np.ndarray[Any, Any]):  # noqa: N801 - CuPy's name
         raise TypeError(f"numpy.{function.__name__} gets a device array")
 
     def copy(self, order: Any = "C") -> ndarray:
-        log["allocations"] += 1
+        counts["allocations"] += 1
         return _fresh(self.view(np.ndarray).copy(order))
 
 
@@ -72,17 +74,17 @@ def _fresh(values: Any) -> ndarray:
 
 
 def empty(shape: Any, dtype: Any = float) -> ndarray:
-    log["allocations"] += 1
+    counts["allocations"] += 1
     return _fresh(np.full(shape, np.nan, dtype))
 
 
 def zeros(shape: Any, dtype: Any = float) -> ndarray:
-    log["allocations"] += 1
+    counts["allocations"] += 1
     return _fresh(np.zeros(shape, dtype))
 
 
 def array(values: Any, dtype: Any = None) -> ndarray:
-    log["allocations"] += 1
+    counts["allocations"] += 1
     return _fresh(np.array(values.view(np.ndarray) if isinstance(values, ndarray) else values, dtype))
 
 
@@ -96,11 +98,16 @@ def arange(*bounds: Any) -> ndarray:
     return array(np.arange(*bounds))
 
 
+def exp(values: ndarray) -> ndarray:
+    return np.exp(values)
+
+
+def log(values: ndarray) -> ndarray:
+    return np.log(values)
+
+
 def asnumpy(values: ndarray) -> Any:
     return values.get()
-
-
-exp, log_of = np.exp, np.log
 
 
 def matmul(left: ndarray, right: ndarray, out: ndarray) -> ndarray:
@@ -112,7 +119,7 @@ def matmul(left: ndarray, right: ndarray, out: ndarray) -> ndarray:
     for operand in (left, right):
         assert operand.flags.c_contiguous or operand.flags.f_contiguous, "an operand is not contiguous: CuPy would copy"
         assert not np.shares_memory(operand.view(np.ndarray), out.view(np.ndarray)), "out overlaps an operand"
-    log["products"] += 1
+    counts["products"] += 1
     np.matmul(left.view(np.ndarray), right.view(np.ndarray), out=out.view(np.ndarray))
     return out
 
@@ -136,22 +143,49 @@ class RawModule:
             values: list[Any] = []
             for k, (kind, argument) in enumerate(zip(types, arguments, strict=True)):
                 if kind == "real*":
-                    assert isinstance(argument, ndarray) and argument.dtype == real, f"{name}, argument {k}: {argument!r}"
+                    assert isinstance(argument, ndarray) and argument.dtype == real, (
+                        f"{name}, argument {k}: {argument!r}"
+                    )
                     assert argument.flags.c_contiguous, f"{name}, argument {k} has gaps"
                     values.append(ctypes.c_void_p(argument.ctypes.data))
                 else:
                     assert kind == "long long" and isinstance(argument, np.int64), f"{name}, argument {k}: {argument!r}"
                     values.append(ctypes.c_longlong(int(argument)))
                 pointers[k] = ctypes.cast(ctypes.pointer(values[-1]), ctypes.c_void_p)
-            log["launches"] += 1
-            launch(ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]), pointers, log["launches"] % 2)
+            counts["launches"] += 1
+            launch(ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]), pointers, counts["launches"] % 2)
 
         return kernel
 
 
 lib = SimpleNamespace(
     stride_tricks=SimpleNamespace(
-        as_strided=lambda x, shape, strides: np.lib.stride_tricks.as_strided(x.view(np.ndarray), shape, strides).view(ndarray)
+        as_strided=lambda x, shape, strides: np.lib.stride_tricks.as_strided(x.view(np.ndarray), shape, strides).view(
+            ndarray
+        )
     )
 )
-cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError))
+
+
+class Event:
+    """A moment on the host."""
+
+    def record(self) -> None:
+        self.seconds = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+
+cuda = SimpleNamespace(
+    Event=Event,
+    get_elapsed_time=lambda start, stop: 1e3 * (stop.seconds - start.seconds),
+    runtime=SimpleNamespace(
+        CUDARuntimeError=RuntimeError,
+        getDeviceCount=lambda: 1,
+        getDeviceProperties=lambda number: {"name": b"the host"},
+        driverGetVersion=lambda: 0,
+        runtimeGetVersion=lambda: 0,
+    ),
+)
+__version__ = "0"

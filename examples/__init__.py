@@ -1,0 +1,1 @@
+"""Examples to read and run; the package itself never imports them."""

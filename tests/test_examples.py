@@ -1,0 +1,183 @@
+"""README, ARCHITECTURE and examples: what they show is what happens.
+
+``--update-golden`` writes the README's printed blocks anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import re
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from examples import equations, own_cell
+from examples.sunspots.__main__ import main as sunspots
+from examples.sunspots.record import DATA, Record
+from examples.sunspots.report import errors
+from rnngraph.backends import PRINTERS
+from rnngraph.cli import main as command_line
+from rnngraph.zoo import NETWORKS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+FENCE = re.compile(r"(<!-- printed -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def readme_blocks() -> list[tuple[bool, str, str]]:
+    """Whether the block is what the code before it prints, its language and its text, in order."""
+    return [(bool(mark), language, text) for mark, language, text in FENCE.findall(README.read_text("utf-8"))]
+
+
+def replace_block(old: str, language: str, new: str) -> None:
+    text = README.read_text("utf-8")
+    before = f"```{language}\n{old}```"
+    assert text.count(before) >= 1
+    README.write_text(text.replace(before, f"```{language}\n{new}```", 1), "utf-8")
+
+
+def compare(old: str, language: str, printed: str, update: bool) -> None:
+    printed = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines()) + "\n"
+    if update and printed != old:
+        replace_block(old, language, printed)
+        return
+    assert printed == old, "README.md shows another text: run this test with --update-golden and read the difference"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder to run in, from which Python imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "elman_numpy", None)  # so that it is gone afterwards
+    del sys.modules["elman_numpy"]
+    return tmp_path
+
+
+def test_readme_python_blocks_run_and_print_what_is_shown(folder: Path, update_golden: bool) -> None:
+    names: dict[str, Any] = {}
+    printed = ""
+    for is_printed, language, text in readme_blocks():
+        if is_printed:
+            compare(text, language, printed, update_golden)
+        elif language == "python":
+            importlib.invalidate_caches()
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                exec(compile(text, "README.md", "exec"), names)
+            printed = stream.getvalue()
+    inputs = {"x": names["series"][:3]}
+    expected, _ = names["kernel"].forward(names["params"], inputs)
+    np.testing.assert_allclose(names["forecast"]["y"], expected["y"][-1], rtol=1e-12)
+
+
+def test_readme_commands(folder: Path, update_golden: bool) -> None:
+    time = np.arange(60.0)
+    table = np.column_stack([np.sin(time), np.cos(time)])
+    np.savetxt("series.csv", table, delimiter=",", header="u,v", comments="")
+    count = 0
+    for _, language, text in readme_blocks():
+        commands = [
+            line.removeprefix("$ ") for line in text.splitlines() if line.removeprefix("$ ").startswith("rnngraph ")
+        ]
+        for command in commands:
+            result = CliRunner().invoke(command_line, shlex.split(command)[1:])
+            assert result.exit_code == 0, f"{command}: {result.output}"
+            count += 1
+            if language == "console":
+                compare(text, language, f"$ {command}\n{result.stdout}", update_golden)
+    assert count >= 7
+    assert {"gru_numpy.py", "gru_cupy.py", "params.npz"} <= {path.name for path in folder.iterdir()}
+
+
+def test_readme_names_the_zoo_and_existing_files() -> None:
+    text = README.read_text("utf-8")
+    for name in NETWORKS:
+        assert f"`{name}`" in text
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in link:
+            assert (ROOT / link).exists(), link
+
+
+def test_data_file_is_intact() -> None:
+    digest = hashlib.sha256(DATA.read_bytes()).hexdigest()
+    assert digest == "f67889b1d9002cd5227f0e0ef54e35b419cdd85a31279adef6f73fb41e5c0a9b"
+    record = Record()
+    assert record.years.tolist() == list(range(1700, 2009))
+    assert (record.numbers[0], record.numbers.max()) == (5.0, 190.2)
+    assert "public domain" in (DATA.parent / "SOURCE.md").read_text("utf-8")
+
+
+def test_sunspots_in_quick_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = sunspots(["--quick", "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "delta_s_a(t) = tanh'(s_a(t)) * (V delta_y(t) + R delta_s_a(t+1))" in printed
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"elman_numpy.py", "narx_numpy.py", "lstm_numpy.py"} <= written
+    assert ("elman_cupy.py" in written) == ("cupy" in PRINTERS)
+    record = Record()
+    rows = {result.name: errors(record, result) for result in results}
+    # The linear models and persistence do not depend on the mode: README's figures are theirs.
+    readme = README.read_text("utf-8")
+    for name in ("AR(12) on square roots", "AR(12) on plain numbers", "persistence, y(t) = x(t-1)"):
+        assert f"{name} | {' | '.join(f'{error:.3f}' for error in rows[name])}" in readme
+    for result in results[:3]:
+        assert np.isfinite(result.forecast).all()
+        assert rows[result.name][1] < rows["persistence, y(t) = x(t-1)"][1]
+
+
+def test_a_forecast_sees_no_later_year() -> None:
+    """Changing the numbers from 1900 on changes no forecast up to 1900."""
+    import rnngraph as rg
+    from examples.sunspots.networks import KINDS
+
+    series = Record().scaled
+    changed = series.copy()
+    changed[200:] += 1.0
+    for kind in KINDS:
+        kernel = rg.compile(kind.build(kind.hidden), dtype="float64")
+        params = kernel.init(seed=0)
+        before, after = (kernel.forward(params, {"x": each})[0]["y"] for each in (series, changed))
+        np.testing.assert_array_equal(before[:201], after[:201])
+        assert (before[201] != after[201]).all()
+
+
+def test_sunspot_picture(tmp_path: Path) -> None:
+    report = pytest.importorskip("examples.sunspots.report")
+    record = Record()
+    results = sunspots(["--quick", "--output", str(tmp_path)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report.plot(record, results, results[3], tmp_path / "forecast.png")
+    assert (tmp_path / "forecast.png").stat().st_size > 10_000
+
+
+def test_equations_example(capsys: pytest.CaptureFixture[str]) -> None:
+    equations.main([])
+    assert "c(t) = i(t) * z(t) + f(t) * c(t-1)" in capsys.readouterr().out
+    equations.main(["--latex"])
+    assert r"\begin{align}" in capsys.readouterr().out
+
+
+def test_own_cell_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert own_cell.main() > 0.95
+
+
+def test_architecture_names_every_file() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = set(re.findall(r"^`([\w/]+\.py)`", text, re.MULTILINE))
+    files = {
+        str(path.relative_to(ROOT))
+        for package in ("rnngraph", "codegen")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert named == files, f"missing: {sorted(files - named)}; gone: {sorted(named - files)}"

@@ -1,0 +1,85 @@
+"""Emitted kernels as a reader sees them: golden files, compared line by line and run against the reference.
+
+``pytest tests/test_golden.py --update-golden`` writes them anew (or ``make golden``): read the difference first.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import networkx as nx
+import pytest
+from checking import assert_equals_reference, problem_for
+
+import rnngraph as rg
+from codegen.load import load_source
+from rnngraph import zoo
+from rnngraph.backends import PRINTERS
+
+FOLDER = Path(__file__).parent / "golden"
+
+CASES: dict[str, tuple[Callable[[], nx.MultiDiGraph], str, tuple[str, ...]]] = {
+    "elman": (lambda: zoo.elman(3, 4, 2, recurrence="dense"), "mse", ("parameters",)),
+    "lstm": (lambda: zoo.lstm(3, 4), "mse", ("parameters", "inputs", "state")),
+    "gru": (lambda: zoo.gru(3, 4, 2), "mse", ("parameters",)),
+    "narx": (lambda: zoo.narx(2, 4, 1, 1, 2), "mse", ("parameters", "state")),
+    "tdnn": (lambda: zoo.tdnn((3, 4, 2), ([0, 2], 1)), "mse", ("parameters", "inputs")),
+    "feedforward": (lambda: zoo.feedforward((3, 4, 3)), "cross_entropy", ("parameters",)),
+}
+
+
+def golden_path(name: str, backend: str) -> Path:
+    return FOLDER / f"{name}_{backend}.py.txt"
+
+
+def read_golden(name: str, backend: str) -> str:
+    path = golden_path(name, backend)
+    if not path.exists():
+        pytest.fail(f"{path.name} is missing: run pytest tests/test_golden.py --update-golden")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_source_is_the_golden_one(name: str, backend: str, update_golden: bool) -> None:
+    build, loss, wrt = CASES[name]
+    source = rg.compile(build(), loss=loss, backend=backend, dtype="float64", wrt=wrt).source
+    if update_golden:
+        FOLDER.mkdir(exist_ok=True)
+        golden_path(name, backend).write_text(source, encoding="utf-8")
+        return
+    golden = read_golden(name, backend)
+    if source != golden:
+        lines = difflib.unified_diff(golden.splitlines(), source.splitlines(), "golden", "emitted", lineterm="", n=1)
+        shown = "\n".join(list(lines)[:60])
+        pytest.fail(f"{golden_path(name, backend).name} differs; if that is meant, run with --update-golden:\n{shown}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_source_equals_reference(name: str, backend: str) -> None:
+    build, loss, wrt = CASES[name]
+    graph = build()
+    output = "h" if "y" not in graph else "y"
+    problem = problem_for(graph, 1, {output: loss}, T=5, batch=2, with_state=True, with_weights=True)
+    module = load_source(read_golden(name, backend), backend)
+    if backend == "numpy":
+        assert_equals_reference(module, graph, problem, loss, wrt)
+    else:  # the module takes arrays of the device; the kernel's checks bring them there
+        kernel = rg.compile(graph, loss=loss, backend=backend, dtype="float64", wrt=wrt)
+        assert kernel.source == read_golden(name, backend)
+        assert_equals_reference(kernel, graph, problem, loss, wrt)
+
+
+def test_no_golden_file_is_left_over() -> None:
+    expected = {golden_path(name, backend).name for name in CASES for backend in PRINTERS}
+    assert {path.name for path in FOLDER.iterdir()} == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_lines_are_readable(name: str) -> None:
+    for backend in PRINTERS:
+        for number, line in enumerate(read_golden(name, backend).splitlines(), start=1):
+            is_text = line.lstrip().startswith(("#", "(")) or '"""' in line
+            assert len(line) <= 200 or is_text, f"{name}, {backend}, line {number} has {len(line)} characters"
+            assert line == line.rstrip(), f"{name}, {backend}, line {number} ends in spaces"
