@@ -1,9 +1,11 @@
-"""The closed table of pointwise functions: their derivatives, their rewriting into primitives, their spelling per target.
+"""The closed table of pointwise functions: their derivatives, their rewriting into primitives, their spelling per
+target.
 
 Each function is an opaque sympy function, so nothing is evaluated or simplified behind our back: sympy's derivative of
 1/(1 + exp(-z)) overflows at z = -100 in float32, while ``sigmoid'(z) = sigmoid(z) (1 - sigmoid(z))`` never does.
 ``sympy.diff`` of an opaque unary function f gives the opaque function f', which prints as the textbook writes it and is
-expanded by :func:`expand_primes` into the rule of this table, in terms of the function's own output where that is possible.
+expanded by :func:`expand_primes` into the rule of this table, in terms of the function's own output where that is
+possible.
 
 A *primitive* has a spelling in NumPy (a ufunc) and in C; every other function has a rewriting into primitives.
 """
@@ -34,7 +36,8 @@ TWO_OVER_SQRT_PI = _number(2 / math.sqrt(math.pi))
 
 
 class PointwiseFunction(sympy.Function):  # type: ignore[misc]
-    """An opaque elementwise function; subclasses are made by the table below, one per function and one per derivative."""
+    """An opaque elementwise function; subclasses are made by the table below, one per function and one per
+    derivative."""
 
     derivatives: tuple[Callable[..., Expression], ...] = ()
     is_commutative = True
@@ -84,7 +87,9 @@ leaky_relu: type[PointwiseFunction]
 elu: type[PointwiseFunction]
 
 
-def _make_prime(name: str, base: type[PointwiseFunction], rule: Callable[[Expression], Expression]) -> type[PrimeFunction]:
+def _make_prime(
+    name: str, base: type[PointwiseFunction], rule: Callable[[Expression], Expression]
+) -> type[PrimeFunction]:
     variable = sympy.Symbol("x", real=True)
 
     @lru_cache(maxsize=1)
@@ -114,9 +119,7 @@ def _define(
 ) -> type[PointwiseFunction]:
     """Add one function to the table. A unary function's derivative becomes the opaque prime function."""
     arity = len(derivatives)
-    symbol = cast(
-        "type[PointwiseFunction]", type(name, (PointwiseFunction,), {"nargs": arity, "__module__": __name__})
-    )
+    symbol = cast("type[PointwiseFunction]", type(name, (PointwiseFunction,), {"nargs": arity, "__module__": __name__}))
     if arity == 1:
         prime = _make_prime(name, symbol, derivatives[0])
         symbol.derivatives = (lambda argument: prime(argument),)
@@ -226,7 +229,9 @@ erf = _define(
 sigmoid = _define("sigmoid", lambda x: sigmoid(x) * (1 - sigmoid(x)), rewrite=lambda x: HALF * tanh(HALF * x) + HALF)
 relu = _define("relu", lambda x: step(relu(x)), rewrite=lambda x: maximum(x, sympy.S.Zero))
 LEAK = sympy.Rational(1, 100)
-leaky_relu = _define("leaky_relu", lambda x: LEAK + (1 - LEAK) * step(leaky_relu(x)), rewrite=lambda x: maximum(x, LEAK * x))
+leaky_relu = _define(
+    "leaky_relu", lambda x: LEAK + (1 - LEAK) * step(leaky_relu(x)), rewrite=lambda x: maximum(x, LEAK * x)
+)
 elu = _define(
     "elu",
     lambda x: minimum(elu(x), sympy.S.Zero) + 1,
@@ -245,7 +250,9 @@ def _clip(x: Expression, low: Expression, high: Expression) -> Expression:
     return minimum(maximum(x, low), high)
 
 
-hard_tanh = _define("hard_tanh", lambda x: step(x + 1) * step(1 - x), rewrite=lambda x: _clip(x, -sympy.S.One, sympy.S.One))
+hard_tanh = _define(
+    "hard_tanh", lambda x: step(x + 1) * step(1 - x), rewrite=lambda x: _clip(x, -sympy.S.One, sympy.S.One)
+)
 hard_sigmoid = _define(
     "hard_sigmoid",
     lambda x: step(x + 3) * step(3 - x) / 6,

@@ -69,7 +69,9 @@ class Interpreter:
             for part in statement.parts:
                 self._execute(part, t)
         elif isinstance(statement, Apply):
-            arguments = [self._array(a, t) if isinstance(a, View) else a for a in statement.arguments]
+            arguments = [
+                self._repeated(a, statement.target, t) if isinstance(a, View) else a for a in statement.arguments
+            ]
             self._array(statement.target, t)[...] = UFUNCS[statement.function].implementation(*arguments)
         elif isinstance(statement, Copy):
             self._array(statement.target, t)[...] = self._array(statement.source, t)
@@ -81,6 +83,11 @@ class Interpreter:
             self._load(statement)
         else:
             self._store(statement)
+
+    def _repeated(self, view: View, target: View, t: int | None) -> Array:
+        """An operand of an Apply; one group wide, it serves each group of the target."""
+        array = self._array(view, t)
+        return np.tile(array, target.columns // view.columns) if 1 < view.columns < target.columns else array
 
     def _reduce(self, statement: Reduce, t: int | None) -> None:
         if statement.unless_state is not None and statement.unless_state in self.given["state"]:
@@ -170,7 +177,8 @@ class Interpreter:
 
 
 def _merged(array: Array) -> Array:
-    """Time and batch as one axis, as a view: a sequence's rows are evenly spaced even when it is a part of the columns."""
+    """Time and batch as one axis, as a view: a sequence's rows are evenly spaced even when it is a part of the
+    columns."""
     shape = (array.shape[0] * array.shape[1], array.shape[2])
     merged: Array = np.lib.stride_tricks.as_strided(array, shape, array.strides[1:])
     return merged

@@ -18,12 +18,14 @@ Grammar
     View       = buffer, time, rows, columns, transposed
     time       = Step(offset)         the row t-1+offset of a sequence, t the enclosing loop's variable
                | Span(start, stop)    rows start..stop of a sequence; each bound is constant + T * times
-    Buffer     = sequence (length, batch, columns) | step (batch, columns) | matrix (rows, columns) | vector (columns,) | scalar
+    Buffer     = sequence (length, batch, columns) | step (batch, columns)
+               | matrix (rows, columns) | vector (columns,) | scalar
 
-A sequence or step view has shape (time, batch, columns) or (batch, columns); in a MatMul and in a row sum, time and batch
-count as one axis. Operands of an Assign have the target's shape, or one column, or are vectors over the columns.
-Storage: "workspace" buffers persist per (T, batch) and are zeroed once, when they are made: padding that is never written
-reads 0. "parameter" and "gradient" buffers are views at ``offset`` of the one parameter or gradient vector; "constant" buffers hold ``values``.
+A sequence or step view has shape (time, batch, columns) or (batch, columns); in a MatMul and in a row sum, time and
+batch count as one axis. Operands of an Assign have the target's shape, or one column, or are vectors over the columns.
+Storage: "workspace" buffers persist per (T, batch) and are zeroed once, when they are made: padding that is never
+written reads 0. "parameter" and "gradient" buffers are views at ``offset`` of the one parameter or gradient vector;
+"constant" buffers hold ``values``.
 """
 
 from __future__ import annotations
@@ -69,8 +71,10 @@ class Span:
 class Buffer:
     """An array: see the grammar. ``note`` says what its columns hold, for the emitted source.
 
-    ``groups`` > 1 (made by block_gates, for printers that heed it): the columns lie as so many blocks of equal width, each
-    contiguous over the batch: (length, groups, batch, columns / groups). Views keep counting columns as if they lay in one row.
+    ``groups`` > 1 (made by block_gates, for printers that heed it): the columns lie as so many blocks of equal
+    width, each
+    contiguous over the batch: (length, groups, batch, columns / groups). Views keep counting columns as if they lay
+    in one row.
     """
 
     name: str
@@ -87,7 +91,8 @@ class Buffer:
 
 @dataclass(frozen=True)
 class View:
-    """A part of a buffer. ``label`` is what it holds, for naming only. ``vector``: one row of a matrix, read as a vector."""
+    """A part of a buffer. ``label`` is what it holds, for naming only. ``vector``: one row of a matrix, read as a
+    vector."""
 
     buffer: Buffer
     time: Step | Span | None = None
@@ -135,7 +140,8 @@ class Assign:
 
 @dataclass(frozen=True)
 class Apply:
-    """``target`` = ``function``(arguments), ``function`` a key of codegen.expand_pointwise.UFUNCS; an argument is a View or a number."""
+    """``target`` = ``function``(arguments), ``function`` a key of codegen.expand_pointwise.UFUNCS; an argument is a
+    View or a number."""
 
     target: View
     function: str
@@ -145,10 +151,12 @@ class Apply:
 
 @dataclass(frozen=True)
 class Fused:
-    """One kernel: every element runs ``parts`` in order; what a part reads of an earlier part's target is its own element.
+    """One kernel: every element runs ``parts`` in order; what a part reads of an earlier part's target is its own
+    element.
 
-    All targets have the same shape. ``arguments`` are the memory that the parts' views lie in: whole rows of a sequence or
-    whole buffers, targets first.
+    All targets have the same shape. ``arguments`` are the memory that the parts' views lie in: whole rows of a
+    sequence or
+    whole buffers, targets first. After keep_in_registers, what lies outside of them is a value within the kernel.
     """
 
     parts: tuple[Assign, ...]
@@ -172,8 +180,8 @@ class Fill:
 
 @dataclass(frozen=True)
 class Reduce:
-    """``kind``: "rows" (sum over time and batch: a vector), "all" (a scalar), "units" (sum over columns), "logsumexp" (over
-    columns). With ``unless_state`` it happens only when the caller gave no state for that node."""
+    """``kind``: "rows" (sum over time and batch: a vector), "all" (a scalar), "units" (sum over columns),
+    "logsumexp" (over columns). With ``unless_state`` it happens only when the caller gave no state for that node."""
 
     target: View
     kind: str
@@ -185,8 +193,8 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Load:
-    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "state". A state that is not given
-    is filled with ``default``, a number or a vector view."""
+    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "state". A state that is
+    not given is filled with ``default``, a number or a vector view."""
 
     target: View
     what: str
@@ -242,7 +250,8 @@ class Function:
 
 @dataclass(frozen=True)
 class NamedParameter:
-    """Where a named parameter lies in the vector: a (part of a) block of ``stride`` columns that starts at ``offset``."""
+    """Where a named parameter lies in the vector: a (part of a) block of ``stride`` columns that starts at
+    ``offset``."""
 
     name: str
     shape: tuple[int, ...]
@@ -256,7 +265,8 @@ class Program:
     """All that a printer needs: the functions over one parameter layout, and what the caller gives and gets.
 
     ``inputs``, ``outputs``: name -> size. ``states``: name -> (depth, size, initial number or parameter name).
-    ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the equations).
+    ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
+    equations).
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
     differentiates by.
     """

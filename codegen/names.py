@@ -49,6 +49,7 @@ def mangle(text: str) -> str:
 
 
 def comment_text(text: str) -> str:
-    """Text that is safe in a comment or docstring: one line, printable, no quotes that end a docstring, no backslash."""
+    """Text that is safe in a comment or docstring: one line, printable, no quotes that end a docstring, no
+    backslash."""
     flat = "".join(character if character.isprintable() else " " for character in text)
     return flat.replace("\\", "/").replace('"""', "'''")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from codegen.ir import Span, Step, View
 
 
@@ -34,3 +36,24 @@ def same_place(first: View, second: View) -> bool:
         second.stop,
         second.rows,
     )
+
+
+def neighbours(left: View, right: View) -> View | None:
+    """One view of both when ``right`` begins where ``left`` ends, else None."""
+    fits = (left.buffer.name, left.time, left.rows, left.transposed, left.vector) == (
+        right.buffer.name, right.time, right.rows, right.transposed, right.vector,
+    )  # fmt: skip
+    if not fits or left.stop != right.start:
+        return None
+    return dataclasses.replace(left, stop=right.stop, label=_joined_label(left, right))
+
+
+def _joined_label(left: View, right: View) -> str:
+    """gates i_t and f_t become i_f_t; the same tail is written once."""
+    tail = "_t" if left.label.endswith("_t") and right.label.endswith("_t") else ""
+    first, second = left.label.removesuffix("_t"), right.label.removesuffix("_t")
+    common = 0
+    while common < min(len(first), len(second)) and first[common] == second[common]:
+        common += 1
+    common = first[:common].rfind("_") + 1
+    return f"{first}_{second[common:]}{tail}"

@@ -56,6 +56,7 @@ WHOLE_TIME = Bound(0, 1)
 def verify_function(function: Function) -> None:
     """Raise IRError unless every statement of ``function`` is valid; see the module's docstring."""
     _check_buffers(function)
+    _check_registers(function)
     for place, statement, loop in _numbered(function):
         _Check(f"{function.name}, statement {place}", statement, loop is not None).run()
     for T in LENGTHS:
@@ -101,6 +102,25 @@ def _check_buffers(function: Function) -> None:
             raise IRError(
                 f"{function.name}: found {second!r} from {start} on; expected it behind {first!r}, from {stop} on"
             )
+
+
+def _check_registers(function: Function) -> None:
+    """What a Fused computes outside of its arguments is a value of its own: no other statement may want it."""
+    users: dict[str, set[str]] = {}
+    for place, statement, _ in _numbered(function):
+        parts = statement.parts if isinstance(statement, Fused) else ()
+        for view in (*views_of(statement), *(view for part in parts for view in views_of(part))):
+            users.setdefault(view.buffer.name, set()).add(place)
+    for place, statement, _ in _numbered(function):
+        if isinstance(statement, Fused):
+            arguments = {argument.buffer.name for argument in statement.arguments}
+            for name in {part.target.buffer.name for part in statement.parts} - arguments:
+                if len(users[name]) > 1:
+                    others = sorted(users[name] - {place})
+                    where = f"{function.name}, statement {place} ({describe(statement)})"
+                    raise IRError(
+                        f"{where}: found {name!r}, kept in registers, in statements {others}; expected it here alone"
+                    )
 
 
 @dataclass
@@ -182,11 +202,12 @@ class _Check:
             if overlap(operand, statement.target):
                 self._fail(f"the operand {view_text(operand)} in the target's memory", "memory of its own")
 
-    def _operand(self, operand: View, target: View, one_column: bool = True) -> None:
+    def _operand(self, operand: View, target: View, one_column: bool = True, width: int = 0) -> None:
         found, wanted = axes(operand), axes(target)
         vector = found == wanted[-1:]
         column = one_column and found == (*wanted[:-1], ("", 1, 0))
-        if found != wanted and not vector and not column:
+        group = found == (*wanted[:-1], ("", width, 0))
+        if found != wanted and not vector and not column and not group:
             allowed = f"{shape_text(target)}{', one column' if one_column else ''} or a vector of its columns"
             self._fail(f"the operand {view_text(operand)} of shape {shape_text(operand)}", allowed)
         if overlap(operand, target) and not (
@@ -213,14 +234,14 @@ class _Check:
             self._fail(f"targets of {len(shapes)} shapes", "targets of one shape")
         for number, part in enumerate(statement.parts):
             _Check(f"{self.where}, part {number + 1}", part, self.in_loop).run()
+            earlier = [each.target for each in statement.parts[:number]]
             for view in views_of(part):
-                if not any(_contains(argument, view) for argument in statement.arguments):
-                    self._fail(f"the view {view_text(view)}", "a part of an argument")
-                for earlier in statement.parts[:number]:
-                    if overlap(view, earlier.target) and not same_place(view, earlier.target):
-                        self._fail(
-                            f"{view_text(view)} after a write of {view_text(earlier.target)}", "the same elements"
-                        )
+                if any(overlap(view, target) and not same_place(view, target) for target in earlier):
+                    self._fail(f"{view_text(view)} after a write of other elements there", "the same elements")
+            for _, view in part.operands:
+                held = any(same_place(view, target) for target in earlier)
+                if not held and not any(_contains(argument, view) for argument in statement.arguments):
+                    self._fail(f"a read of {view_text(view)}", "a part of an argument, or an earlier part's target")
 
     def _primitive(self, expression: Expression) -> None:
         if expression.is_Symbol or (expression.is_number and not expression.args):
@@ -244,9 +265,13 @@ class _Check:
         arity = implementation.nin if isinstance(implementation, np.ufunc) else FUNCTIONS[statement.function].arity
         if len(statement.arguments) != arity:
             self._fail(f"{len(statement.arguments)} arguments", f"{arity} of {statement.function}")
+        # An operand as wide as one group of a blocked buffer serves each group of the target.
+        grouped = {view.width for view in views_of(statement) if view.buffer.groups > 1 and view.columns > view.width}
+        if len(grouped) > 1:
+            self._fail(f"groups of the widths {sorted(grouped)}", "groups of one width")
         for argument in statement.arguments:
             if isinstance(argument, View):
-                self._operand(argument, statement.target)
+                self._operand(argument, statement.target, width=max(grouped, default=0))
             elif not np.isfinite(argument):
                 self._fail(f"the argument {argument}", "a finite number")
 

@@ -1,11 +1,11 @@
 """rnngraph: a graph with loops and delays becomes equations that a person can check and code that runs fast.
 
-    import rnngraph as rg
+import rnngraph as rg
 
-    system = rg.derive(graph)            # forward equations
-    grad = rg.gradient(graph)            # derived gradient: print(grad), grad.latex()
-    kernel = rg.compile(graph)           # standalone NumPy or CuPy source, loaded
-    history = rg.fit(kernel, params, data)
+system = rg.derive(graph)            # forward equations
+grad = rg.gradient(graph)            # derived gradient: print(grad), grad.latex()
+kernel = rg.compile(graph)           # standalone NumPy or CuPy source, loaded
+history = rg.fit(kernel, params, data)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnngraph import zoo
-from rnngraph.compile import compile  # noqa: A004 - the contract's name
+from rnngraph.compile import compile
 from rnngraph.derive import derive
 from rnngraph.errors import (
     BackendError,

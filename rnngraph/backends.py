@@ -11,7 +11,7 @@ from codegen.printers import print_cupy, print_numpy
 from rnngraph.errors import BackendError, OptionError, UnsupportedError
 
 PRINTERS: Mapping[str, Callable[[Program], str]] = {"numpy": print_numpy, "cupy": print_cupy}
-INSTALL_CUPY = 'pip install "rnngraph[cuda12]" or, for a driver of CUDA 13, "rnngraph[cuda13]": cupy-cuda12x or cupy-cuda13x'
+INSTALL_CUPY = 'pip install "rnngraph[cuda12]" or "rnngraph[cuda13]" (cupy-cuda12x or cupy-cuda13x), as the driver is'
 LATER_BACKENDS = ("c",)
 DTYPES = ("float32", "float64")
 

@@ -11,7 +11,7 @@ from rnngraph.kernel import Kernel
 from rnngraph.program import build_program
 
 
-def compile(  # noqa: A001 - the contract's name: rg.compile
+def compile(
     graph: nx.MultiDiGraph,
     loss: object = "mse",
     method: str = "bptt",
@@ -22,7 +22,8 @@ def compile(  # noqa: A001 - the contract's name: rg.compile
     """Derive, schedule and emit the network's code, and load it.
 
     ``loss``: "mse", "cross_entropy", "binary_cross_entropy", an expression in y and target, or {output: any of these}.
-    ``method``: "bptt". ``backend``: "numpy" or "cupy". ``dtype``: "float32" or "float64". ``wrt``: a subset of "parameters", "inputs",
+    ``method``: "bptt". ``backend``: "numpy" or "cupy". ``dtype``: "float32" or "float64". ``wrt``: a subset of
+    "parameters", "inputs",
     "state": what ``loss_and_gradient`` differentiates by. The time it takes does not depend on T.
     Raises GraphError for a bad graph, OptionError or UnsupportedError for a bad option.
     """

@@ -6,6 +6,7 @@ An array that already has the kernel's dtype and layout is passed on as it is, n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -182,6 +183,8 @@ def _as_array(where: str, value: object) -> Array:
 
 def _real(where: str, value: object, dtype: DTypeLike) -> Array:
     """A C-contiguous array of the dtype, not copied where it is one already."""
+    if isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim and value.flags.c_contiguous:
+        return value if not isinstance(value, np.ma.MaskedArray) else _as_array(where, value)
     array = _as_array(where, value)
     if array.dtype.kind not in "biuf":
         remedy = "split it into real and imaginary units" if array.dtype.kind == "c" else "convert it to numbers"
@@ -213,9 +216,11 @@ def _position(mask: Array) -> tuple[int, ...]:
 
 
 def _finite(where: str, array: Array, given: object, remedy: str) -> None:
-    """Refuse NaN and infinity. A finite sum, which is cheap, proves that all is well; only else is each entry read."""
+    """Refuse NaN and infinity. A finite sum of squares, which is cheap, proves that all is well; only else is each
+    entry read."""
+    flat = array.ravel()
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum()):
+        if math.isfinite(np.dot(flat, flat)):
             return
     wrong = ~np.isfinite(array)
     if not wrong.any():

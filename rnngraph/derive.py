@@ -9,7 +9,6 @@ from __future__ import annotations
 import networkx as nx
 import sympy
 
-from rnngraph.model import Edge, Expression, Model, Node
 from rnngraph.equations import (
     Equation,
     Signal,
@@ -18,6 +17,7 @@ from rnngraph.equations import (
     fresh_name,
     parameter,
 )
+from rnngraph.model import Edge, Expression, Model, Node
 from rnngraph.system import System
 from rnngraph.validate import validate
 
@@ -25,7 +25,8 @@ WEIGHTED_SUM = sympy.Symbol("s", real=True)
 
 
 def derive(graph: nx.MultiDiGraph) -> System:
-    """The forward equations of ``graph`` as a System. Raises GraphError and its kin when the graph breaks the contract."""
+    """The forward equations of ``graph`` as a System. Raises GraphError and its kin when the graph breaks the
+    contract."""
     return derive_model(validate(graph))
 
 

@@ -136,7 +136,8 @@ class PointwiseSum:
 
 @dataclass(frozen=True)
 class BoundarySum:
-    """Sum over batch and over t = 1-depth..0 of an adjoint signal: the gradient of the learned initial value of ``node``."""
+    """Sum over batch and over t = 1-depth..0 of an adjoint signal: the gradient of the learned initial value of
+    ``node``."""
 
     signal: str
     node: str

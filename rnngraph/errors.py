@@ -1,4 +1,5 @@
-"""Every error a user can meet, as one family: each names the place, what was found, what was expected and the remedy."""
+"""Every error a user can meet, as one family: each names the place, what was found, what was expected and the
+remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from __future__ import annotations
 class RNNGraphError(Exception):
     """Base of all errors of rnngraph.
 
-    ``where`` names the node, edge, parameter or argument; ``found`` says what is there; ``expected`` what should be there;
+    ``where`` names the node, edge, parameter or argument; ``found`` says what is there; ``expected`` what should be
+    there;
     ``remedy`` what to do. The message is one line built from the four, so that a command line can print it as it is.
     """
 

@@ -1,6 +1,7 @@
 """The reference interpreter of a System: slow, plain, and independent of scheduling and code generation.
 
-It computes each signal at each t on demand from its equation, with arrays of any element type, exact fractions included:
+It computes each signal at each t on demand from its equation, with arrays of any element type, exact fractions
+included:
 this is what ``verify`` compares with sympy's derivative of the unrolled loss.
 """
 
@@ -12,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import sympy
-from codegen.functions import FUNCTIONS, PointwiseFunction, expand_primes
 from numpy.typing import NDArray
 
+from codegen.functions import FUNCTIONS, PointwiseFunction, expand_primes
 from rnngraph.equations import BoundarySum, Equation, Expression, Outer, PointwiseSum, Read, Total, meaning, reads_of
 from rnngraph.system import System
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codegen.ir import Assign, Bound, Function, Loop, MatMul, Span, Statement, View
-
 from rnngraph.program import Compilation
 
 
@@ -31,7 +30,8 @@ class BufferUse:
 
 @dataclass(frozen=True)
 class Explanation:
-    """See ``Kernel.explain``. ``flops`` by function: 2 per multiply-add of a product, 1 per operation of an expression."""
+    """See ``Kernel.explain``. ``flops`` by function: 2 per multiply-add of a product, 1 per operation of an
+    expression."""
 
     T: int
     batch: int

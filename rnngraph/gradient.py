@@ -21,7 +21,8 @@ def gradient(
 ) -> System:
     """The forward equations, the loss and its gradient by ``method`` as one System.
 
-    ``loss``: a name, an expression in y and target, or {output: name or expression}. ``method``: "bptt" (backpropagation
+    ``loss``: a name, an expression in y and target, or {output: name or expression}. ``method``: "bptt"
+    (backpropagation
     through time: Werbos 1990, the vjp of the whole sequence). ``wrt``: a subset of "parameters", "inputs", "state".
     Raises GraphError for a bad graph, OptionError for an unknown loss or word, UnsupportedError for a rule to come.
     """

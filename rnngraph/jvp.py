@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 
 import sympy
-from codegen.functions import exp
 
+from codegen.functions import exp
 from rnngraph.equations import (
     BoundarySum,
     Contribution,

@@ -72,7 +72,9 @@ class Kernel:
         """Write the emitted module to ``path`` (atomically). It needs its array module alone."""
         target = Path(path)
         if not target.parent.is_dir():
-            raise OptionError(f"path {str(target)!r}", "no such folder", "a folder that exists", "create the folder first")
+            raise OptionError(
+                f"path {str(target)!r}", "no such folder", "a folder that exists", "create the folder first"
+            )
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -85,8 +87,9 @@ class Kernel:
     def init(self, seed: int = 0, rules: Mapping[str, str] | None = None) -> Any:
         """Fresh parameters: a mapping name -> array whose arrays are views of one vector, ``.vector``.
 
-        Glorot for dense weights, orthogonal for square recurrent ones, 0 for biases, 1 for a forget gate's bias; ``rules``
-        maps a parameter's name or a role to another rule (``rnngraph.initialise``). Raises OptionError for an unknown rule.
+        Glorot for dense weights, orthogonal for square recurrent ones, 0 for biases, 1 for a forget gate's bias;
+        ``rules`` maps a parameter's name or a role to another rule (``rnngraph.initialise``). Raises OptionError for an
+        unknown rule.
         """
         roles = self.compilation.roles
         specs = [ParameterSpec(name, shape, roles[name]) for name, shape in self._shapes.items()]
@@ -99,8 +102,8 @@ class Kernel:
     def initial_state(self, batch: int = 1, params: Arrays | None = None) -> dict[str, Array]:
         """The state before t = 1: (depth, batch, size) for each node that is read with a delay, oldest first.
 
-        A node that starts from a learned value is in it only when ``params`` is given; without it, the functions start it
-        from the parameters that they get.
+        A node that starts from a learned value is in it only when ``params`` is given; without it, the functions
+        start it from the parameters that they get.
         """
         if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
             raise OptionError("batch", repr(batch), "an integer >= 1", "give the number of sequences")
@@ -121,9 +124,7 @@ class Kernel:
         )
         return result
 
-    def step(
-        self, params: Arrays, state: Arrays | None, inputs: Arrays
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
+    def step(self, params: Arrays, state: Arrays | None, inputs: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """One time step, for streams: inputs and outputs (batch, size) by name; returns the next state too."""
         if isinstance(inputs, Mapping):
             for name, value in inputs.items():
@@ -132,7 +133,10 @@ class Kernel:
                         f"input {name!r}", f"shape {np.shape(value)}", f"(batch, {self.program.inputs.get(name, 'size')})",
                         "give one time step: no time axis",
                     )  # fmt: skip
-            inputs = {name: value[None] if hasattr(value, "ndim") else np.asarray(value)[None] for name, value in inputs.items()}
+            inputs = {
+                name: value[None] if hasattr(value, "ndim") else np.asarray(value)[None]
+                for name, value in inputs.items()
+            }
         outputs, state = self.forward(params, inputs, state)
         return {name: value[0] for name, value in outputs.items()}, state
 
@@ -146,11 +150,11 @@ class Kernel:
     def loss_and_gradient(
         self, params: Arrays, inputs: Arrays, targets: Arrays, state: Arrays | None = None, weights: Any = None
     ) -> tuple[float, Any]:
-        """The loss and its gradients: a mapping like the parameters, with ``.vector``, and ``.inputs`` and ``.state`` when
-        the kernel was compiled with them in ``wrt``.
+        """The loss and its gradients: a mapping like the parameters, with ``.vector``, and ``.inputs`` and
+        ``.state`` when the kernel was compiled with them in ``wrt``.
 
-        ``targets``: (T, batch, size) by output; integers (T, batch) for cross_entropy. ``weights`` (T, batch) makes the loss a
-        weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values.
+        ``targets``: (T, batch, size) by output; integers (T, batch) for cross_entropy. ``weights`` (T, batch) makes
+        the loss a weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values.
         """
         result: tuple[float, Any] = self.module.loss_and_gradient(
             self._parameters(params), *self._data(inputs, targets, state, weights)

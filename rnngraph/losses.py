@@ -10,11 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 
 import sympy
-from codegen.functions import softplus
 
-from rnngraph.errors import OptionError
-from rnngraph.expressions import parse_equation
-from rnngraph.model import Expression
+from codegen.functions import softplus
 from rnngraph.equations import (
     Equation,
     PointwiseSum,
@@ -24,6 +21,9 @@ from rnngraph.equations import (
     at,
     fresh_name,
 )
+from rnngraph.errors import OptionError
+from rnngraph.expressions import parse_equation
+from rnngraph.model import Expression
 from rnngraph.system import System
 
 LOSSES = ("mse", "cross_entropy", "binary_cross_entropy")

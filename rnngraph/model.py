@@ -16,8 +16,9 @@ Expression = Any  # a sympy expression; sympy ships no types
 class Node:
     """One layer. ``name`` is ``str`` of the graph's node.
 
-    ``equation`` is a sympy expression in real symbols, one per port (``Symbol(port, real=True)``, ``s`` the weighted sum);
-    None for an input. ``bias`` is the bias parameter's name or None. ``initial`` is a number, or the name of the learned
+    ``equation`` is a sympy expression in real symbols, one per port (``Symbol(port, real=True)``, ``s`` the weighted
+    sum); None for an input. ``bias`` is the bias parameter's name or None. ``initial`` is a number, or the name of the
+    learned
     parameter. ``gate`` marks a forget gate (for initialisation only): a sigmoid node multiplied with a delayed port.
     """
 
@@ -50,7 +51,8 @@ class Edge:
 class Model:
     """A checked network: nodes and edges in the order of the graph.
 
-    ``parameters`` maps each learned parameter's name to its shape: (source size, destination size) for a dense weight, (size,) for a
+    ``parameters`` maps each learned parameter's name to its shape: (source size, destination size) for a dense
+    weight, (size,) for a
     diagonal weight, a bias and a learned initial value. ``constants`` holds the values of the fixed edges.
     """
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable
 
 import networkx as nx
-from codegen.ir import Program
 
+from codegen.ir import Program
 from rnngraph.derive import derive_model
 from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_numbers, inline
 from rnngraph.gradient import check_method
@@ -47,9 +47,7 @@ class _Clock:
         self.last = now
 
 
-def build_program(
-    graph: nx.MultiDiGraph, loss: object, method: str, dtype: str, wrt: Iterable[str]
-) -> Compilation:
+def build_program(graph: nx.MultiDiGraph, loss: object, method: str, dtype: str, wrt: Iterable[str]) -> Compilation:
     """Every stage from the graph to the program, in order. Raises what the stages raise."""
     clock = _Clock()
     check_method(method)

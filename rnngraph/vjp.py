@@ -18,9 +18,8 @@ import dataclasses
 from collections.abc import Iterable
 
 import sympy
-from codegen.functions import exp
 
-from rnngraph.errors import OptionError
+from codegen.functions import exp
 from rnngraph.equations import (
     BoundarySum,
     Contribution,
@@ -37,6 +36,7 @@ from rnngraph.equations import (
     meaning,
     symbols_of,
 )
+from rnngraph.errors import OptionError
 from rnngraph.system import System
 
 WRT = ("parameters", "inputs", "state")
@@ -47,7 +47,7 @@ def vjp(system: System, of: str = "loss", wrt: Iterable[str] = ("parameters",)) 
 
     ``wrt`` is a subset of "parameters", "inputs", "state". Raises OptionError for another word.
     """
-    wrt = tuple(wrt)
+    wrt = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     for word in wrt:
         if word not in WRT:
             raise OptionError("wrt", repr(word), f"a subset of {WRT}", "check the spelling")
@@ -170,9 +170,7 @@ class _Transposition:
     def _transpose_dense(self, term: Term, adjoint: str) -> None:
         assert term.parameter is not None
         if term.source in self.adjoint:
-            self.terms[term.source].append(
-                Term("dense", adjoint, -term.delay, term.parameter, not term.transposed)
-            )
+            self.terms[term.source].append(Term("dense", adjoint, -term.delay, term.parameter, not term.transposed))
         if term.parameter in self.system.parameters and "parameters" in self.wrt:
             outer = (
                 Outer(adjoint, term.source, 0, term.delay)
@@ -191,9 +189,7 @@ class _Transposition:
                 partial = sympy.diff(expression, symbol)
                 self.gradients.setdefault(found, []).append(PointwiseSum(partial * cotangent, size))
 
-    def _pointwise_read(
-        self, read: Read, partial: Expression, size: int, cotangent: Expression, owner: str
-    ) -> None:
+    def _pointwise_read(self, read: Read, partial: Expression, size: int, cotangent: Expression, owner: str) -> None:
         if partial == 0:
             return
         product = partial * cotangent

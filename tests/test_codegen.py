@@ -31,6 +31,7 @@ from codegen.ir import (
     Copy,
     Fill,
     Function,
+    Fused,
     Load,
     Loop,
     MatMul,
@@ -44,7 +45,14 @@ from codegen.ir import (
 )
 from codegen.load import load_source
 from codegen.names import Namer, comment_text, mangle
-from codegen.passes import expand_pointwise, merge_neighbours
+from codegen.passes import (
+    block_gates,
+    expand_pointwise,
+    fuse_pointwise,
+    keep_in_registers,
+    merge_neighbours,
+    pack_products,
+)
 from codegen.ufuncs import UFUNCS
 from codegen.verify import IRError, verify_function
 from rnngraph import zoo
@@ -396,12 +404,24 @@ def called(name: str, kernel: Any, problem: Any) -> dict[str, Any]:
     )
 
 
+# What the targets do, and the passes by themselves.
+PIPELINES = (
+    (expand_pointwise, block_gates, merge_neighbours),
+    (expand_pointwise, merge_neighbours),
+    (pack_products, fuse_pointwise, keep_in_registers),
+)
+
+
 def test_interpreter_passes_and_printer_agree() -> None:
     """Each pass leaves a valid function with the same results; the emitted module has them too."""
     for name, kernel, problem in cases():
         for function in kernel.program.functions:
-            expanded = expand_pointwise(function)
-            stages = {"lowered": function, "expanded": expanded, "merged": merge_neighbours(expanded)}
+            stages = {"lowered": function}
+            for passes in PIPELINES:
+                candidate = function
+                for a_pass in passes:
+                    candidate = a_pass(candidate)
+                    stages[f"after {a_pass.__name__} of {[each.__name__ for each in passes]}"] = candidate
             results = {}
             for stage, candidate in stages.items():
                 verify_function(candidate)
@@ -576,6 +596,28 @@ def test_backward_loop_is_followed_backward() -> None:
     for backward, offset in ((True, 0), (False, 2)):
         with pytest.raises(IRError, match="written only after it was read"):
             verify_function(chain(backward, offset))
+
+
+def test_values_in_registers_are_their_kernels_own() -> None:
+    def fused(*arguments: View) -> Fused:
+        return Fused(
+            (Assign(at_step(B), X + 1, ((X, at_step(A)),)), Assign(at_step(A), 2 * X, ((X, at_step(B)),))), arguments
+        )
+
+    load = Load(all_steps(A), "input", "a")
+    verify_function(Function("forward", (load, Loop((fused(at_step(A)),)))))
+    with pytest.raises(IRError, match=r"'b', kept in registers, in statements \['3'\]"):
+        verify_function(Function("forward", (load, Loop((fused(at_step(A)),)), Store(all_steps(B), "output", "b"))))
+    with pytest.raises(IRError, match=r"a read of a\[t-1\]; expected a part of an argument"):
+        verify_function(Function("forward", (Loop((fused(at_step(B)),)),)))
+
+
+def test_a_kernel_reads_only_its_own_element_of_what_it_wrote() -> None:
+    parts = (Assign(at_step(B, 0, 0, 3), X, ((X, at_step(A, 0, 0, 3)),)),)
+    shifted = Assign(at_step(A, 0, 0, 3), X, ((X, at_step(B, 0, 1, 4)),))
+    kernel = Fused((*parts, shifted), (at_step(A), at_step(B)))
+    with pytest.raises(IRError, match="after a write of other elements there; expected the same elements"):
+        verify_function(Function("forward", (Load(all_steps(A), "input", "a"), Loop((kernel,)))))
 
 
 def test_every_call_has_an_arity() -> None:

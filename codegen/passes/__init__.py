@@ -3,7 +3,15 @@
 from codegen.passes.block_gates import block_gates
 from codegen.passes.expand_pointwise import expand_pointwise
 from codegen.passes.fuse_pointwise import fuse_pointwise
+from codegen.passes.keep_in_registers import keep_in_registers
 from codegen.passes.merge_neighbours import merge_neighbours
 from codegen.passes.pack_products import pack_products
 
-__all__ = ["block_gates", "expand_pointwise", "fuse_pointwise", "merge_neighbours", "pack_products"]
+__all__ = [
+    "block_gates",
+    "expand_pointwise",
+    "fuse_pointwise",
+    "keep_in_registers",
+    "merge_neighbours",
+    "pack_products",
+]

@@ -1,8 +1,8 @@
 """Lay the gates of a loop out one after the other: a buffer of k equal parts becomes k contiguous blocks per step.
 
 NumPy enters its inner loop once per row of a column slice; on a block that is contiguous over batch and units it enters
-once per call. Measured on an LSTM with a batch of 32 or more: additions and products take a third to a sixth of the time.
-The product that fills such a buffer multiplies by a matrix that is blocked in the same way.
+once per call. Measured on an LSTM with a batch of 32 or more: additions and products take a third to a sixth of the
+time. The product that fills such a buffer multiplies by a matrix that is blocked in the same way.
 
 Before: Applies, no Assigns. After: some buffers have ``groups`` > 1; matrices that fill them are workspace copies.
 """
@@ -31,7 +31,8 @@ def block_gates(function: Function) -> Function:
 
 
 def _own_matrices(body: tuple[Statement, ...], copies: list[Statement]) -> tuple[Statement, ...]:
-    """Give products in loops whose results are used in parts a matrix of their own, where it is a view of the parameters."""
+    """Give products in loops whose results are used in parts a matrix of their own, where it is a view of the
+    parameters."""
     parts = _parts(body)
     result: list[Statement] = []
     for statement in body:
@@ -57,7 +58,9 @@ def _with_own_matrix(product: MatMul, copies: list[Statement]) -> MatMul:
     rows, columns = right.rows[1] - right.rows[0], right.columns
     if right.transposed:
         rows, columns = columns, rows
-    buffer = Buffer(f"matrix_of_{product.target.buffer.name}", "matrix", columns, rows, note="a copy made once per call")
+    buffer = Buffer(
+        f"matrix_for_{product.target.buffer.name}", "matrix", columns, rows, note="a copy made once per call"
+    )
     whole = View(buffer, None, 0, columns, (0, rows), label=buffer.name)
     copies.append(Copy(whole, right))
     return dataclasses.replace(product, right=whole)
@@ -83,7 +86,9 @@ def _width(parts: set[tuple[int, int]], buffer: Buffer) -> int | None:
 
 def _choose(body: tuple[Statement, ...]) -> dict[str, int]:
     """How many groups each buffer that can be blocked gets."""
-    statements = [inner for statement in body for inner in (statement.body if isinstance(statement, Loop) else (statement,))]
+    statements = [
+        inner for statement in body for inner in (statement.body if isinstance(statement, Loop) else (statement,))
+    ]
     buffers = {view.buffer.name: view.buffer for statement in statements for view in views_of(statement)}
     parts = _parts(body)
     for statement in statements:  # what stands outside loops must fit, too
@@ -134,18 +139,22 @@ def _agree(statements: list[Statement], width: dict[str, int], matrices: dict[st
         changed = False
         for statement in statements:
             if isinstance(statement, Apply):
-                wide = [view for view in views_of(statement) if view.columns > width.get(view.buffer.name, view.columns)]
+                wide = [
+                    view for view in views_of(statement) if view.columns > width.get(view.buffer.name, view.columns)
+                ]
                 blocked = [view for view in views_of(statement) if view.columns > 1 and view.buffer.name in width]
                 widths = {width[view.buffer.name] for view in blocked} if wide else set()
-                multiple = all(view.columns % min(widths) == 0 or view.columns == 1 for view in views_of(statement)) if widths else True
+                multiple = (
+                    all(view.columns % min(widths) == 0 or view.columns == 1 for view in views_of(statement))
+                    if widths
+                    else True
+                )
                 if len(widths) > 1 or not multiple:
                     for view in wide:
                         changed = width.pop(view.buffer.name, None) is not None or changed
         for statement in statements:
-            if isinstance(statement, MatMul) and statement.right.buffer.name in matrices:
-                if statement.target.buffer.name not in width:
-                    del matrices[statement.right.buffer.name]
-                    changed = True
+            if isinstance(statement, MatMul) and statement.target.buffer.name not in width:
+                changed = matrices.pop(statement.right.buffer.name, None) is not None or changed
 
 
 def map_buffers(statement: Statement, change: Callable[[Buffer], Buffer]) -> Statement:

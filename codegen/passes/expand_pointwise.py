@@ -13,7 +13,7 @@ import sympy
 
 from codegen.functions import PointwiseFunction
 from codegen.ir import Apply, Assign, Bound, Buffer, Expression, Function, Loop, Span, Statement, View
-from codegen.overlap import overlap
+from codegen.overlap import neighbours, overlap
 
 Argument = View | float
 
@@ -83,11 +83,14 @@ class _Expansion:
         value = self._value(self.statement.expression, target, last=True)
         if value is not target:
             self._call(target, "copy", value)
+        if not self.calls:  # the target is assigned to itself
+            return []
         self.calls[0] = dataclasses.replace(self.calls[0], note=self.statement.note)
         return self.calls
 
     def _value(self, expression: Expression, into: View | None, last: bool = False) -> Argument:
-        """The value as an argument of a further call. What must be computed is written into ``into`` or into scratch."""
+        """The value as an argument of a further call. What must be computed is written into ``into`` or into
+        scratch."""
         if expression.is_Symbol:
             return self.views[expression]
         if expression.is_number:
@@ -161,9 +164,42 @@ class _Expansion:
         positive.sort(key=_compound_first)
         negative.sort(key=_compound_first)
         if not positive:
-            return self._fold([("", sympy.Add(*negative, evaluate=len(negative) > 1)), ("multiply", -sympy.S.One)], into, last)
-        parts = [("", positive[0]), *(("add", part) for part in positive[1:]), *(("subtract", part) for part in negative)]
+            return self._fold(
+                [("", sympy.Add(*negative, evaluate=len(negative) > 1)), ("multiply", -sympy.S.One)], into, last
+            )
+        paired = self._paired(positive) if not negative else None
+        if paired is not None:
+            return self._add_pair(*paired, into, last)
+        parts = [
+            ("", positive[0]),
+            *(("add", part) for part in positive[1:]),
+            *(("subtract", part) for part in negative),
+        ]
         return self._fold(parts, into, last)
+
+    def _paired(self, summands: list[Expression]) -> tuple[View, View] | None:
+        """For a*b + c*d where (a, c) and (b, d) are neighbours: the joined views, so that one call makes both
+        products."""
+        if len(summands) != 2 or not all(part.is_Mul and len(part.args) == 2 for part in summands):
+            return None
+        if not all(factor.is_Symbol for part in summands for factor in part.args):
+            return None
+        (a, b), (c, d) = ([self.views[factor] for factor in part.args] for part in summands)
+        if any(view.columns != self.statement.target.columns or view.vector for view in (a, b, c, d)):
+            return None
+        for first, second in (((a, b), (c, d)), ((b, a), (c, d)), ((c, d), (a, b)), ((d, c), (a, b))):
+            left, right = neighbours(first[0], second[0]), neighbours(first[1], second[1])
+            if left is not None and right is not None:
+                return left, right
+        return None
+
+    def _add_pair(self, left: View, right: View, into: View | None, last: bool) -> View:
+        both = self._call(self.scratch.take(self.statement.target, left.columns), "multiply", left, right)
+        half = left.columns // 2
+        first = dataclasses.replace(both, stop=half, label=f"{both.label}_first")
+        second = dataclasses.replace(both, start=half, label=f"{both.label}_second")
+        destination = self._destination(into, last, half)
+        return self._finish((both,), self._call(destination, "add", first, second))
 
     def _product(self, expression: Expression, into: View | None, last: bool) -> Argument:
         coefficient, rest = expression.as_coeff_Mul()

@@ -3,8 +3,7 @@
 Before: Assigns of primitives. After: none; Copies and Fills are left only outside loops, where no Assign joined them.
 An element of a kernel runs the parts in order, so a part may read the element that an earlier one wrote; a statement
 that reads or overwrites other elements of what the kernel writes or reads starts a new kernel. Statements move up to
-join a kernel only past statements that touch other memory. A buffer that one kernel alone touches, and never reads before it
-writes, is no argument of it any more: its values stay in registers.
+join a kernel only past statements that touch other memory.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MOMENT = re.compile(r"_t(_minus_\d+|_plus_\d+)?$")
 
 def fuse_pointwise(function: Function) -> Function:
     """See the module's docstring."""
-    return _drop_private(dataclasses.replace(function, body=_fuse_body(function.body, inside=False)))
+    return dataclasses.replace(function, body=_fuse_body(function.body, inside=False))
 
 
 def _fuse_body(body: Sequence[Statement], inside: bool) -> tuple[Statement, ...]:
@@ -58,7 +57,7 @@ def _fuse_segment(segment: Sequence[Statement], inside: bool) -> list[Statement]
         done.update(group)
         members = [segment[k] for k in group]
         if isinstance(first, Assign | Copy | Fill) and (inside or any(isinstance(m, Assign) for m in members)):
-            emitted.append(_fused(members))
+            emitted.append(fused([_as_assign(member) for member in members]))
         else:
             emitted.extend(members)
     return emitted
@@ -95,13 +94,13 @@ def iteration_space(statement: Statement) -> tuple[object, int]:
     return "batch", view.columns
 
 
-def _fused(members: Sequence[Statement], private: Collection[str] = ()) -> Fused:
-    parts = tuple(_as_assign(member) for member in members)
+def fused(parts: Sequence[Assign], private: Collection[str] = ()) -> Fused:
+    """The kernel of the parts; it gets all their memory but that of the buffers named in ``private``."""
     targets = [part.target for part in parts]
     operands = [view for part in parts for _, view in part.operands]
     arguments = dict.fromkeys(memory_of(view) for view in (*targets, *operands) if view.buffer.name not in private)
     notes = dict.fromkeys(part.note for part in parts if part.note)
-    return Fused(parts, tuple(arguments), "; ".join(notes))
+    return Fused(tuple(parts), tuple(arguments), "; ".join(notes))
 
 
 def _as_assign(statement: Statement) -> Assign:
@@ -121,51 +120,3 @@ def memory_of(view: View) -> View:
     label = view.label if view.whole else buffer.name + (moment.group() if moment else "")
     rows = (0, buffer.rows) if buffer.shape == "matrix" else None
     return View(buffer, view.time, 0, buffer.columns, rows, label=label)
-
-
-def _drop_private(function: Function) -> Function:
-    """Take the buffers that live within one kernel out of its arguments, and the parts whose values nothing needs."""
-    users: dict[str, int] = {}
-    for statement in function.statements():
-        for name in {view.buffer.name for view in views_of(statement)}:
-            users[name] = users.get(name, 0) + 1
-
-    def dropped(statement: Statement) -> list[Statement]:
-        if isinstance(statement, Loop):
-            return [
-                dataclasses.replace(statement, body=tuple(part for inner in statement.body for part in dropped(inner)))
-            ]
-        if not isinstance(statement, Fused):
-            return [statement]
-        private = {name for name in _written_first(statement) if users[name] == 1}
-        parts = _needed_parts(statement.parts, private)
-        return [_fused(parts, private)] if parts else []
-
-    return dataclasses.replace(function, body=tuple(part for statement in function.body for part in dropped(statement)))
-
-
-def _needed_parts(parts: Sequence[Assign], private: set[str]) -> list[Assign]:
-    """The parts that write memory, or what a later part reads."""
-    needed: list[Assign] = []
-    reads: list[View] = []
-    for part in reversed(parts):
-        if part.target.buffer.name in private and not any(same_element(part.target, view) for view in reads):
-            continue
-        reads = [view for view in reads if not same_element(part.target, view)] + [view for _, view in part.operands]
-        needed.append(part)
-    return needed[::-1]
-
-
-def _written_first(fused: Fused) -> set[str]:
-    """The workspace buffers of which the kernel reads only what it wrote before."""
-    written: list[View] = []
-    names: set[str] = set()
-    read_first: set[str] = set()
-    for part in fused.parts:
-        for _, view in part.operands:
-            if not any(same_element(view, target) for target in written):
-                read_first.add(view.buffer.name)
-        written.append(part.target)
-        if part.target.buffer.storage == "workspace":
-            names.add(part.target.buffer.name)
-    return names - read_first

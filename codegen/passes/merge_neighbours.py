@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from codegen.ir import Apply, Function, Loop, Statement, View, views_of, written
-from codegen.overlap import overlap, same_place
+from codegen.overlap import neighbours, overlap, same_place
 
 
 def merge_neighbours(function: Function) -> Function:
@@ -89,7 +89,7 @@ def _join(first: Statement, second: Statement) -> Apply | None:
         return None
     if second.target.stop == first.target.start:
         first, second = second, first
-    target = _continue(first.target, second.target)
+    target = neighbours(first.target, second.target)
     if target is None or len(first.arguments) != len(second.arguments):
         return None
     arguments: list[View | float] = []
@@ -98,7 +98,7 @@ def _join(first: Statement, second: Statement) -> Apply | None:
             if _broadcast(left, right, first.target, second.target):
                 arguments.append(left)
                 continue
-            joined = _continue(left, right)
+            joined = neighbours(left, right)
             if joined is None or (left.columns, right.columns) != (first.target.columns, second.target.columns):
                 return None
             arguments.append(joined)
@@ -117,29 +117,10 @@ def _join(first: Statement, second: Statement) -> Apply | None:
 
 
 def _broadcast(left: View, right: View, first: View, second: View) -> bool:
-    """Whether one operand serves both calls: a single column, or one group's width where the calls are shown by group."""
+    """Whether one operand serves both calls: a single column, or one group's width where the calls are shown by
+    group."""
     if not same_place(left, right):
         return False
     if left.columns == 1:
         return first.columns > 1
     return left.columns == min(first.columns, second.columns) and max(first.columns, second.columns) % left.columns == 0
-
-
-def _continue(left: View, right: View) -> View | None:
-    fits = (left.buffer.name, left.time, left.rows, left.transposed, left.vector) == (
-        right.buffer.name, right.time, right.rows, right.transposed, right.vector,
-    )  # fmt: skip
-    if not fits or left.stop != right.start:
-        return None
-    return dataclasses.replace(left, stop=right.stop, label=_joined_label(left, right))
-
-
-def _joined_label(left: View, right: View) -> str:
-    """gates i_t and f_t become i_f_t; the same tail is written once."""
-    tail = "_t" if left.label.endswith("_t") and right.label.endswith("_t") else ""
-    first, second = left.label.removesuffix("_t"), right.label.removesuffix("_t")
-    common = 0
-    while common < min(len(first), len(second)) and first[common] == second[common]:
-        common += 1
-    common = first[:common].rfind("_") + 1
-    return f"{first}_{second[common:]}{tail}"

@@ -19,7 +19,7 @@ from codegen.ir import (
     View,
 )
 from codegen.names import mangle
-from codegen.passes import fuse_pointwise, pack_products
+from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
 from codegen.printers.module import ModulePrinter, _wrapped
@@ -71,10 +71,11 @@ class CuPyPrinter(ModulePrinter):
     def __init__(self, program: Program) -> None:
         self.kernels: dict[str, str] = {}  # text -> name
         super().__init__(program)
+        self.module_names.taken |= {"functools", "BLOCK", "CUDA"}
 
     def prepare(self, function: Function) -> Function:
         """Products get contiguous operands, pointwise statements of one shape become one kernel."""
-        return fuse_pointwise(pack_products(function))
+        return keep_in_registers(fuse_pointwise(pack_products(function)))
 
     def extra_parts(self) -> list[str]:
         """The CUDA source and how it is launched."""
@@ -91,13 +92,13 @@ class CuPyPrinter(ModulePrinter):
         if self.ufuncs:
             names = sorted(self.ufuncs)
             lines.append(f"    {', '.join(names)} = {', '.join(f'cp.{name}' for name in names)}")
-        lines += [f"    grid_{k}, elements_{k} = _grid({elements})" for elements, k in self._spaces.items()]
+        lines += [f"    {', '.join(names)} = _grid({elements})" for elements, names in self._spaces.items()]
         lines += [f'    {name} = _kernel("{name}")' for name in self._launched]
         return lines
 
     def _start(self, function: Function) -> None:
         super()._start(function)
-        self._spaces: dict[str, int] = {}
+        self._spaces: dict[str, tuple[str, str]] = {}  # number of elements -> names of its grid and of itself
         self._launched: dict[str, None] = {}  # a set in order
 
     def _result(self) -> list[str]:
@@ -133,12 +134,19 @@ class CuPyPrinter(ModulePrinter):
             self.kernels[kernel.text] = self.module_names.name(("kernel", kernel.text), wanted)
         name = self.kernels[kernel.text]
         self._launched[name] = None
-        number = self._spaces.setdefault(_elements(rows, columns), len(self._spaces) + 1)
-        arguments = [*(self._view(view) for view in kernel.arguments), f"elements_{number}"]
-        line = f"{name}(grid_{number}, BLOCK, ({', '.join(arguments)}))"
+        grid, elements = self._space(_elements(rows, columns))
+        arguments = [*(self._view(view) for view in kernel.arguments), elements]
+        line = f"{name}({grid}, BLOCK, ({', '.join(arguments)}))"
         if len(line) <= 100:
             return [line]
-        return [f"{name}(grid_{number}, BLOCK, (", *_wrapped(arguments, 4), "))"]
+        return [f"{name}({grid}, BLOCK, (", *_wrapped(arguments, 4), "))"]
+
+    def _space(self, elements: str) -> tuple[str, str]:
+        if elements not in self._spaces:
+            number = len(self._spaces) + 1
+            grid, count = (self.names.name((word, number), f"{word}_{number}") for word in ("grid", "elements"))
+            self._spaces[elements] = grid, count
+        return self._spaces[elements]
 
     def _reduce(self, statement: Reduce) -> list[str]:
         if self.entries is not None:  # inside a loop: a kernel, which needs no memory of its own

@@ -16,11 +16,11 @@ from codegen.printers.views import ViewText, bound_text
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "np", "cp", "threading", "base64", "work", "t", "T", "batch", "params", "inputs", "targets", "state", "weights", "outputs",
-    "given", "last", "vector", "gradient", "input_gradients", "state_gradients", "loss", "forward", "loss_and_gradient", "step", "init",
-    "initial_state", "pack", "release_workspaces", "Parameters", "Gradients", "DTYPE", "PARAMETERS", "VECTOR_SIZE", "INPUTS",
-    "OUTPUTS", "STATES", "RULES", "INITIALISATION", "stream", "dot", "matmul", "product", "self",
-    *(call.text.removeprefix("np.") for call in UFUNCS.values()),
+    "np", "cp", "threading", "base64", "work", "t", "T", "batch", "params", "inputs", "targets", "state", "weights",
+    "outputs", "given", "last", "vector", "gradient", "input_gradients", "state_gradients", "loss", "forward",
+    "loss_and_gradient", "step", "init", "initial_state", "pack", "release_workspaces", "Parameters", "Gradients",
+    "DTYPE", "PARAMETERS", "VECTOR_SIZE", "INPUTS", "OUTPUTS", "STATES", "RULES", "INITIALISATION", "stream", "dot",
+    "matmul", "product", "self", *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
 
@@ -148,21 +148,23 @@ class ModulePrinter(abc.ABC):
                 "def forward(params, inputs, state=None):",
                 '    """The outputs for a whole sequence, and the state after it.',
                 "",
-                "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it. Returns",
-                "    outputs (T, batch, size) by name, and the state as a dictionary.",
+                "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it.",
+                "    Returns outputs (T, batch, size) by name, and the state as a dictionary.",
                 '    """',
             ]
         result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
-        losses = ", ".join(
-            f"{name!r} {'integer classes (T, batch)' if kind == 'classes' else f'(T, batch, {self.program.outputs[name]})'}"
+        shapes = {
+            name: "integer classes (T, batch)" if kind == "classes" else f"(T, batch, {self.program.outputs[name]})"
             for name, kind in self.program.losses.items()
-        )
+        }
+        losses = ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())
         return [
             f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
             f'    """{result} over a whole sequence.',
             "",
             "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + comment_text(losses) + ".",
-            "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the weighted mean.",
+            "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the",
+            "    weighted mean.",
             '    """',
         ]
 
@@ -180,7 +182,9 @@ class ModulePrinter(abc.ABC):
                 ]
             if "state" in self.program.wrt:
                 lines += ["    state_gradients = {"]
-                lines += [f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"]
+                lines += [
+                    f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"
+                ]
                 lines += ["    }"]
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
@@ -205,7 +209,11 @@ class ModulePrinter(abc.ABC):
         return [f"    return loss, Gradients(gradient{extra}{', state_gradients' if asked[1] else ''})"]
 
     def _workspace_class(self) -> list[str]:
-        lines = [f"class {self.workspace}:", f'    """Buffers and views of ``{self.function.name}`` for one T and batch."""', ""]
+        lines = [
+            f"class {self.workspace}:",
+            f'    """Buffers and views of ``{self.function.name}`` for one T and batch."""',
+            "",
+        ]
         lines += ["    def __init__(self, T, batch):"]
         for buffer in self.function.buffers().values():
             if self.in_workspace(buffer):

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from codegen.ir import Apply, Bound, Buffer, Copy, Fill, Function, Load, MatMul, Program, Reduce, Span, Statement, Step, Store, View
+from codegen.ir import (
+    Apply,
+    Bound,
+    Buffer,
+    Copy,
+    Fill,
+    Function,
+    Load,
+    MatMul,
+    Program,
+    Reduce,
+    Span,
+    Statement,
+    Step,
+    Store,
+    View,
+)
 from codegen.passes import block_gates, expand_pointwise, merge_neighbours
 from codegen.printers.module import ModulePrinter
 from codegen.printers.views import bound_text, grouping
@@ -44,7 +60,9 @@ class NumPyPrinter(ModulePrinter):
             names = sorted(self.ufuncs)
             lines.append(f"    {', '.join(names)} = {', '.join(f'{self.xp}.{name}' for name in names)}")
         if any(buffer.groups > 1 and buffer.shape == "matrix" for buffer in self.function.buffers().values()):
-            lines.append("    product = np.dot if batch == 1 else np.matmul  # one row: all gates at once; else gate by gate")
+            lines.append(
+                "    product = np.dot if batch == 1 else np.matmul  # one row: all gates at once; else gate by gate"
+            )
         return lines
 
     # What the caller gave for the whole sequence, and only pointwise calls read, is used as it is.
@@ -104,7 +122,9 @@ class NumPyPrinter(ModulePrinter):
         right, target = self._flat(statement.right), self._flat(statement.target)
         if statement.accumulate:
             return [f"{target} += {left} @ {right}"]
-        function = "dot" if statement.target.whole else "matmul"  # dot is quicker to call, but wants a contiguous target
+        function = (
+            "dot" if statement.target.whole else "matmul"
+        )  # dot is quicker to call, but wants a contiguous target
         self.ufuncs.add(function)
         return [f"{function}({left}, {right}, out={target})"]
 

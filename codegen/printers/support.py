@@ -106,7 +106,8 @@ def _lengths(inputs):
             raise ValueError(f"inputs: {name!r} is missing; expected {list(INPUTS)}")
         shape = inputs[name].shape
         if len(shape) != 3 or shape[2] != size or 0 in shape or (T is not None and shape[:2] != (T, batch)):
-            raise ValueError(f"input {name!r}: found shape {shape}; expected (T, batch, {size}), T and batch the same for all inputs")
+            expected = f"(T, batch, {size}), T and batch the same for all inputs"
+            raise ValueError(f"input {name!r}: found shape {shape}; expected {expected}")
         T, batch = shape[:2]
     return T, batch
 
@@ -134,7 +135,7 @@ def release_workspaces():
 
 STEP = '''
 def step(params, state, inputs):
-    """One time step, for streams: inputs (batch, size) by name. Returns outputs (batch, size) by name, and the next state."""
+    """One time step, for streams: inputs and outputs (batch, size) by name. Returns the outputs and the next state."""
     outputs, state = forward(params, {name: value[None] for name, value in inputs.items()}, state)
     return {name: value[0] for name, value in outputs.items()}, state
 '''

@@ -113,7 +113,11 @@ class ViewText:
         """A view of rows, shown by group; one group is broadcast over all."""
         count = view.columns // width if view.columns > 1 else 1
         if isinstance(view.time, Span):
-            return f"{text}[:, None]" if count == 1 else f"{text}.reshape(-1, batch, {count}, {width}).transpose(0, 2, 1, 3)"
+            return (
+                f"{text}[:, None]"
+                if count == 1
+                else f"{text}.reshape(-1, batch, {count}, {width}).transpose(0, 2, 1, 3)"
+            )
         if view.transposed:
             assert view.rows is not None
             count = (view.rows[1] - view.rows[0]) // width

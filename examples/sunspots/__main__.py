@@ -15,7 +15,6 @@ from examples.sunspots import __doc__ as description
 from examples.sunspots.networks import KINDS, Kind, elman
 from examples.sunspots.record import BLOCKS, FIRST, LAST, Record, Result, autoregression, persistence
 from examples.sunspots.report import plot, show
-from rnngraph.backends import PRINTERS
 from rnngraph.drawing import draw
 
 OUTPUT = Path(__file__).resolve().parent.parent / "output"
@@ -74,10 +73,8 @@ def main(arguments: list[str] | None = None) -> list[Result]:
         path = kernel.save(output / f"{name.lower()}_numpy.py")
         lines, numbers = len(kernel.source.splitlines()), kernel.init().vector.size
         print(f"{path.name}: {lines} lines for a network of {numbers} parameters; needs numpy alone")
-    if "cupy" in PRINTERS:
-        path = output / "elman_cupy.py"
-        path.write_text(PRINTERS["cupy"](kernels["Elman"].program), encoding="utf-8")
-        print(f"{path.name}: the Elman network for a GPU; needs cupy alone")
+    path = rg.compile(elman(KINDS[0].hidden), loss="mse", backend="cupy").save(output / "elman_cupy.py")
+    print(f"{path.name}: the Elman network for a GPU; needs cupy alone")
 
     console.rule("Training")
     results = []

@@ -35,8 +35,8 @@ def show(record: Record, results: list[Result], linear: Result, console: Console
     console.print(table)
 
     console.print(
-        f"Divided by {record.variance:.0f}, the variance of 1700-1979. Bold: lowest of this run. Left out: by models that "
-        "had not learned from those years; the networks stopped by them, so that their errors there are a little low."
+        f"Divided by {record.variance:.0f}, the variance of 1700-1979. Bold: lowest of this run. Left out: by models "
+        "that had not learned from those years; as the networks stopped by them, their errors there are a little low."
     )
     networks = [result.name for result in results if result.members is not None]
     for column, (first, last) in enumerate(PERIODS, start=1):

@@ -328,4 +328,3 @@ def _softmax_rewriting(system: SystemLike) -> dict[Expression, Expression]:
         for term in equation.terms
         if term.operator == "logsumexp" and len(equation.terms) == 1 and equation.expression == 0
     }
-

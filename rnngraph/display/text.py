@@ -30,9 +30,7 @@ def as_text(system: SystemLike, equations: Sequence[DisplayEquation] | None = No
     return "\n".join(lines)
 
 
-def equation_lines(
-    system: SystemLike, equations: Sequence[DisplayEquation] | None = None
-) -> list[tuple[int, str]]:
+def equation_lines(system: SystemLike, equations: Sequence[DisplayEquation] | None = None) -> list[tuple[int, str]]:
     """Number and text of every equation, as :func:`as_text` shows them."""
     writer = TextWriter(system)
     return [(equation.number, writer.line(equation)) for equation in equations or inline(system)]

@@ -343,5 +343,3 @@ class Writer(ABC):
         else:
             group = 6 if factor.is_Add else 5
         return (group, far, first)
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sympy
+
 from codegen.functions import rewrite_in_primitives, sigmoid, tanh
 from codegen.ir import (
     Assign,
@@ -22,7 +23,6 @@ from codegen.ir import (
     Store,
     View,
 )
-
 from rnngraph.equations import Expression, at, meaning, reads_of, symbols_of
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.matrices import Matrices
@@ -184,7 +184,9 @@ class _Lowering:
         for product, source, k in self.slots_of.get(name, []):
             if self.schedule.component_of[product.results[0]] == number:
                 slot = product.sources[k]
-                target = View(source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=f"{_slot_label(slot)}_t")
+                target = View(
+                    source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=f"{_slot_label(slot)}_t"
+                )
                 body.append(Copy(target, self.places.of[name].step(0, name)))
 
     # Items.
@@ -202,10 +204,12 @@ class _Lowering:
 
     def _emit(self, item: Item, body: list[Statement], component: Component) -> None:
         stepped = component.loop
-        note = self.notes.get(item.defines[0], "")
+        note = self._note(item.defines[0])
         if isinstance(item, Product):
-            note = "; ".join(dict.fromkeys(text for name in item.results if (text := self.notes.get(name, ""))))
-            body.append(MatMul(self._results(item, stepped), self._left(item, stepped), self._matrix(item, stepped), note=note))
+            note = "; ".join(dict.fromkeys(text for name in item.results if (text := self._note(name))))
+            body.append(
+                MatMul(self._results(item, stepped), self._left(item, stepped), self._matrix(item, stepped), note=note)
+            )
         elif isinstance(item, UnitReduction):
             source = self._view(item.source, 0, stepped)
             kind = "units" if item.operator == "sum" else "logsumexp"
@@ -217,6 +221,15 @@ class _Lowering:
         if stepped:
             for name in item.defines:
                 self._copy_in_loop(name, body)
+
+    def _note(self, name: str) -> str:
+        """The comment at the statement that computes a signal: its equation, or what a signal made here is for."""
+        signal = self.signals[name]
+        if signal.kind == "factor":
+            return f"the part of {signal.origin}(t) that the loop does not change"
+        if signal.kind == "product" and name not in self.notes:
+            return f"a part of {signal.origin}(t)"
+        return self.notes.get(name, "")
 
     def _view(self, name: str, delay: int, stepped: bool) -> View:
         place = self.places.of[name]
@@ -265,9 +278,9 @@ class _Lowering:
         }
         read_otherwise: set[str] = set(self.system.outputs)
         for item in self.schedule.items():
-            if not isinstance(item, Pointwise):
-                read_otherwise.update(read.signal for read in item.reads())
-            elif not (item.expression.func is sigmoid and item.expression.args[0].is_Symbol):
+            if not isinstance(item, Pointwise) or not (
+                item.expression.func is sigmoid and item.expression.args[0].is_Symbol
+            ):
                 read_otherwise.update(read.signal for read in item.reads())
         for total in self.system.totals:
             for piece in total.contributions:

@@ -1,6 +1,7 @@
 """Where each parameter lies in the one vector.
 
-The weights of a packed product stand in the vector as the product's matrix, row by row, with the biases as its last row:
+The weights of a packed product stand in the vector as the product's matrix, row by row, with the biases as its last
+row:
 the product needs no copy, and its gradient is one product too. A parameter used twice has a place of its own.
 """
 
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from codegen.ir import Buffer, NamedParameter, View
-
 from rnngraph.equations import meaning
 from rnngraph.initialise import ParameterSpec, default_rule
 from rnngraph.schedule import Product, Schedule
@@ -30,7 +30,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """``blocks`` holds (offset, rows, columns) of each matrix in the vector; ``cells`` where each parameter lies in them."""
+    """``blocks`` holds (offset, rows, columns) of each matrix in the vector; ``cells`` where each parameter lies in
+    them."""
 
     blocks: tuple[tuple[int, int, int], ...]
     cells: Mapping[str, Cell]
@@ -57,9 +58,7 @@ class ParameterLayout:
         """The parameter (or its gradient) as a view: a matrix, or a vector for a bias or diagonal."""
         cell = self.cells[name]
         vector = len(self.shapes[name]) == 1
-        return View(
-            self.buffer(cell.block, storage), None, *cell.columns, rows=cell.rows, vector=vector, label=name
-        )
+        return View(self.buffer(cell.block, storage), None, *cell.columns, rows=cell.rows, vector=vector, label=name)
 
     def named(self) -> tuple[NamedParameter, ...]:
         """The named parameters in the network's own order, as the emitted file lists them."""
@@ -117,9 +116,7 @@ def _count_uses(system: System) -> Counter[str]:
     uses: Counter[str] = Counter()
     for equation in system.equations:
         uses.update(term.parameter for term in equation.terms if term.parameter is not None)
-        uses.update(
-            found for symbol in equation.expression.free_symbols if isinstance(found := meaning(symbol), str)
-        )
+        uses.update(found for symbol in equation.expression.free_symbols if isinstance(found := meaning(symbol), str))
     uses.update(signal.initial for signal in system.signals.values() if isinstance(signal.initial, str))
     return uses
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import sympy
-from codegen.ir import Assign, Buffer, Copy, Statement, View
 from numpy.typing import NDArray
 
+from codegen.ir import Assign, Buffer, Copy, Statement, View
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.schedule import Product
 
@@ -40,7 +40,7 @@ class Matrices:
             return native
         total = sum(heights) + (1 if product.biases else 0)
         width = sum(self.widths[result] for result in product.results)
-        buffer = Buffer(f"matrix_of_{product.results[0]}", "matrix", width, total, note="a copy made once per call")
+        buffer = Buffer(f"matrix_for_{product.results[0]}", "matrix", width, total, note="a copy made once per call")
         whole = View(buffer, None, 0, width, rows=(0, total), label=buffer.name)
         if native is not None:
             note = "halved columns: sigmoid(s) = tanh(s/2)/2 + 1/2" if halved else ""
@@ -109,5 +109,11 @@ class Matrices:
             row = line[0].rows[1]
         buffer = self.layout.buffer(first.block)
         return View(
-            buffer, None, first.columns[0], last.columns[1], (first.rows[0], last.rows[1]), transposed, label=buffer.name
+            buffer,
+            None,
+            first.columns[0],
+            last.columns[1],
+            (first.rows[0], last.rows[1]),
+            transposed,
+            label=buffer.name,
         )

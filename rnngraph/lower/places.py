@@ -1,6 +1,7 @@
 """Where every signal of a schedule lies: which buffer, which columns, which row is t = 1.
 
-Signals that one product reads or writes lie side by side, so that the product needs no copy and equal pointwise operations
+Signals that one product reads or writes lie side by side, so that the product needs no copy and equal pointwise
+operations
 on neighbours become one call. A signal that only its own loop reads, at the same t or one step later, keeps no history.
 """
 
@@ -9,21 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import sympy
+
 from codegen.functions import PointwiseFunction
 from codegen.ir import Bound, Buffer, Span, Step, View
-
-from rnngraph.equations import BoundarySum, Outer, PointwiseSum, at, reads_of
-from rnngraph.schedule import Pointwise, Product, Schedule, Slot
+from rnngraph.equations import BoundarySum, Outer, PointwiseSum, at, meaning, reads_of
+from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot
 
 # Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
-GENERATED = re.compile(r"(weights|gradient|gradient_of|matrix_of|scratch|summands|loss_values)_|loss$|.*_before$")
+GENERATED = re.compile(r"(weights|gradient|gradient_of|matrix_for|scratch|summands|loss_values)_|loss$|.*_before$")
 
 
 @dataclass(frozen=True)
 class Use:
-    """One read of a signal. ``component`` is None for totals and callers; ``position`` the reader's place in its component."""
+    """One read of a signal. ``component`` is None for totals and callers; ``position`` the reader's place in its
+    component."""
 
     component: int | None
     delay: int
@@ -76,7 +79,8 @@ class SourceBuffer:
 
 @dataclass
 class Places:
-    """All places of a schedule. ``sources`` has the source buffer of each product that needs one, by its first result."""
+    """All places of a schedule. ``sources`` has the source buffer of each product that needs one, by its first
+    result."""
 
     schedule: Schedule
     of: dict[str, Place] = field(default_factory=dict)
@@ -88,7 +92,7 @@ class Places:
         """One place that covers all sources, when they lie in order in one buffer and at one time."""
         places = [self.of[slot.signal] for slot in slots]
         shifts = {place.offset - slot.delay for place, slot in zip(places, slots, strict=True)}
-        joined = all(left.stop == right.start for left, right in zip(places, places[1:], strict=False))
+        joined = all(left.stop == right.start for left, right in pairwise(places))
         if len({place.buffer.name for place in places}) > 1 or len(shifts) > 1 or not joined:
             return None
         return Place(places[0].buffer, places[0].start, places[-1].stop, places[0].offset)
@@ -209,7 +213,8 @@ class _Placement:
         return Buffer(name, "sequence", columns, length=Bound(before + after, 1), note=" | ".join(members))
 
     def _family(self, members: Sequence[str]) -> None:
-        """Give the members, in order, neighbouring columns of one new buffer; those that have a place already end it."""
+        """Give the members, in order, neighbouring columns of one new buffer; those that have a place already end
+        it."""
         if any(name in self.places.of for name in members):
             if len(members) > 1:
                 for name in members:
@@ -265,7 +270,59 @@ class _Placement:
                         followers.setdefault(result, item.signal)
         members = [followers[result] for result in product.results if result in followers]
         if len(members) > 1:
-            self._family(members)
+            past = self._paired_past(members, self.schedule.components[number].items)
+            if past is None:
+                self._family(members)
+            else:
+                self._family_with_past(members, *past)
+
+    def _paired_past(self, members: Sequence[str], items: Sequence[Item]) -> tuple[str, int] | None:
+        """A delayed signal to put behind the members, so that c = i*z + f*c_prev multiplies (i, f) by (z, c_prev) in
+        one call."""
+        if len({self.signals[name].size for name in members}) > 1:
+            return None
+        index = {at(name): k for k, name in enumerate(members)}
+        for item in items:
+            products = item.expression.args if isinstance(item, Pointwise) and item.expression.is_Add else ()
+            if len(products) != 2 or not all(product.is_Mul and len(product.args) == 2 for product in products):
+                continue
+            inner = [
+                sorted(index[factor] for factor in product.args)
+                for product in products
+                if set(product.args) <= index.keys()
+            ]
+            outer = [product for product in products if not set(product.args) <= index.keys()]
+            if len(inner) != 1 or len(outer) != 1 or inner[0][1] != len(members) - 1:
+                continue
+            gates = [index[factor] for factor in outer[0].args if factor in index]
+            past = [meaning(factor) for factor in outer[0].args if factor not in index and factor.is_Symbol]
+            if gates != [inner[0][0] + 1] or len(past) != 1 or isinstance(past[0], str):
+                continue
+            name, delay = past[0]
+            fits = self.signals[name].size == self.signals[members[0]].size and self.places.after[name] == 0
+            if name not in self.places.of and fits and delay == self.places.before[name] > 0:
+                return name, delay
+        return None
+
+    def _family_with_past(self, members: Sequence[str], past: str, delay: int) -> None:
+        """A family whose last columns hold ``past`` at t - delay in the row of t."""
+        history = any(self._keeps_history(name) for name in members)
+        before = max(self.places.before[name] for name in members)
+        after = max(self.places.after[name] for name in members)
+        self._family(members)
+        if not history and self._keeps_history(past):
+            return
+        size = self.signals[past].size
+        start = len(members) * size
+        columns = start + size
+        old = self.places.of[members[0]].buffer
+        length = Bound(before + max(after, delay), 1) if history else old.length
+        note = f"{old.note} | {past}(t-{delay})"
+        buffer = Buffer(old.name, old.shape, columns, length=length, note=note)
+        for name in members:
+            place = self.places.of[name]
+            self.places.of[name] = Place(buffer, place.start, place.stop, place.offset)
+        self.places.of[past] = Place(buffer, start, columns, before + delay if history else 0)
 
     def _factors_beside(self, product: Product) -> None:
         """The factors that a backward loop multiplies its errors by lie in the order of the deltas they make."""

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import sympy
+
 from codegen.functions import rewrite_in_primitives
 from codegen.ir import Assign, Bound, Buffer, Copy, Fill, MatMul, Reduce, Span, Statement, Store, View
-
 from rnngraph.equations import (
     BoundarySum,
     Contribution,
@@ -124,7 +124,9 @@ class TotalsLowering:
                 continue  # a constant: its rows of the product are not used
             common = found if common is None else common & found
         wanted = {
-            name for name in common or () if self.schedule.signals[name].origin in (product.results[column], self._owner(product, column))
+            name
+            for name in common or ()
+            if self.schedule.signals[name].origin in (product.results[column], self._owner(product, column))
         }
         return min(wanted) if wanted else None
 

@@ -1,4 +1,5 @@
-"""System -> Schedule: which equations run for all t at once, which are stepped, and which products are packed into one."""
+"""System -> Schedule: which equations run for all t at once, which are stepped, and which products are packed into
+one."""
 
 from rnngraph.schedule.build import build_schedule
 from rnngraph.schedule.items import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction

@@ -49,9 +49,11 @@ def _component(items: Sequence[Item], graph: nx.DiGraph, indices: list[int]) -> 
     if min(delays) < 0 < max(delays):
         names = [items[index].defines[0] for index in indices]
         raise UnsupportedError(
-            "schedule", f"a loop through {names} that reads both the past and the future", "delays of one sign in a loop",
+            "schedule",
+            f"a loop through {names} that reads both the past and the future",
+            "delays of one sign in a loop",
             "remove the look-ahead or the delay from the loop",
-        )  # fmt: skip
+        )
     same_time = nx.DiGraph()
     same_time.add_nodes_from(indices)
     same_time.add_edges_from((a, b) for a, b in edges if 0 in graph.edges[a, b]["delays"])

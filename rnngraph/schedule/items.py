@@ -101,8 +101,8 @@ class Component:
 @dataclass(frozen=True)
 class Schedule:
     """The components of ``system`` in an order that can run. ``signals`` has those of the system and the new ones:
-    product results, shared function values, factors taken out of loops. ``boundaries`` has, for each adjoint that is wanted
-    at t <= 0, the part of its equation that reaches there from t >= 1."""
+    product results, shared function values, factors taken out of loops. ``boundaries`` has, for each adjoint that is
+    wanted at t <= 0, the part of its equation that reaches there from t >= 1."""
 
     system: System
     signals: Mapping[str, Signal]

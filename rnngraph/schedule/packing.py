@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import networkx as nx
 import sympy
 
-from rnngraph.equations import Equation, Expression, Signal, Term, at, fresh_name, meaning, parameter
+from rnngraph.equations import Equation, Expression, Signal, Term, at, fresh_name, meaning, parameter, reads_of
 from rnngraph.schedule.items import Block, Item, Pointwise, Product, Slot, UnitReduction
 from rnngraph.system import System
 
@@ -60,8 +60,8 @@ class _Packing:
         items.append((position, UnitReduction(name, term.operator, term.source)))
         return at(name, term.delay)
 
-    def _result(self, signal: str) -> str:
-        name = fresh_name(f"{signal}_part", self.signals)
+    def _result(self, signal: str, suffix: str = "sum") -> str:
+        name = fresh_name(f"{signal}_{suffix}", self.signals)
         self.signals[name] = Signal(name, self.signals[signal].size, "product", signal)
         return name
 
@@ -87,7 +87,9 @@ class _Packing:
             parts.setdefault((term.delay, self._inside(equation.signal, [term])), []).append(term)
         for (delay, inside), terms in parts.items():
             alone = len(equation.terms) == len(terms) and rest == 0 and delay == 0
-            name = equation.signal if alone else self._result(equation.signal)
+            senders = "_".join(dict.fromkeys(term.source.removeprefix("delta_") for term in terms[:2]))
+            suffix = f"from_{senders}_etc" if len(terms) > 2 else f"from_{senders}"
+            name = equation.signal if alone else self._result(equation.signal, suffix)
             slots = _numbered(Slot(term.source, 0) for term in terms)
             key = ("backward", inside, tuple(sorted(slots, key=str)))
             blocks = {slot: _block(term) for slot, term in zip(slots, terms, strict=True)}
@@ -139,12 +141,29 @@ class _Packing:
             return members
         last = max(self._activation(member[0]) for member in members)
         together = {self._reader(member[0]) for member in members if self._activation(member[0]) == last}
-        return sorted(members, key=lambda member: (self._activation(member[0]), self._reader(member[0]) in together))
+        return sorted(
+            members,
+            key=lambda member: (
+                self._activation(member[0]),
+                self._reader(member[0]) in together,
+                self._meets_past(member[0]),
+            ),
+        )
 
     def _reader(self, result: str) -> str:
         """The first signal that is computed from the activation of a weighted sum."""
         follower = next((e.signal for e in self._readers().get(result, []) if e.expression.args == (at(result),)), "")
         return next((equation.signal for equation in self._readers().get(follower, [])), "")
+
+    def _meets_past(self, result: str) -> bool:
+        """Whether the activation of a weighted sum is multiplied by a delayed signal, as a forget gate is."""
+        follower = next((e.signal for e in self._readers().get(result, []) if e.expression.args == (at(result),)), "")
+        return any(
+            at(follower) in summand.args and any(read.delay > 0 for read in reads_of(summand))
+            for equation in self._readers().get(follower, [])
+            for summand in sympy.Add.make_args(equation.expression)
+            if summand.is_Mul
+        )
 
     def _activation(self, result: str) -> str:
         readers = [equation.expression for equation in self._readers().get(result, [])]

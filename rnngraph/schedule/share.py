@@ -1,7 +1,7 @@
 """Compute each function application once: a(t) = tanh(s(t)) serves every later tanh(s(t)), in derivatives above all.
 
-Before: a System. After: an equal System in which f' is spelled out through f and an application that is a signal's whole
-equation, or that stands in two equations, is read from a signal.
+Before: a System. After: an equal System in which f' is spelled out through f and an application that is a signal's
+whole equation, or that stands in two equations, is read from a signal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 from codegen.functions import PointwiseFunction, expand_primes
-
 from rnngraph.equations import Equation, Expression, PointwiseSum, Signal, Total, at, fresh_name, meaning
 from rnngraph.system import System
 
@@ -70,7 +69,9 @@ def _map_total(total: Total, change: object) -> Total:
     return dataclasses.replace(
         total,
         contributions=tuple(
-            dataclasses.replace(piece, expression=change(piece.expression)) if isinstance(piece, PointwiseSum) else piece
+            dataclasses.replace(piece, expression=change(piece.expression))
+            if isinstance(piece, PointwiseSum)
+            else piece
             for piece in total.contributions
         ),
     )

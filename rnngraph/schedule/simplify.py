@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import sympy
-from codegen.functions import PointwiseFunction
 
+from codegen.functions import PointwiseFunction
 from rnngraph.equations import (
     BoundarySum,
     Expression,
@@ -107,7 +107,9 @@ class _Hoisting:
             moving = [argument for argument in expression.args if self._depends(argument)]
             parts = [self._hoist(expression.func(*fixed))] if fixed else []
             return expression.func(*parts, *(self.split(argument) for argument in moving))
-        return expression.func(*(self.split(argument) for argument in expression.args)) if expression.args else expression
+        return (
+            expression.func(*(self.split(argument) for argument in expression.args)) if expression.args else expression
+        )
 
     def _depends(self, expression: Expression) -> bool:
         return any(read.signal in self.inside for read in reads_of(expression))

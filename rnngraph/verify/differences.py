@@ -2,10 +2,10 @@
 
 At the network's true sizes and delays. Differences are extrapolated (Richardson 1911): with
 D(h) = (L(p + h v) - L(p - h v))/2h, the error of (4 D(h/2) - D(h))/3 is about h^4 times a fifth derivative from
-truncation and 2^-52 L/h from rounding, each below 1e-12 L at h = 1e-3 for a loss whose derivatives along the unit vector
-v are of its own size. The tolerance, 1e-6 of the derivative's scale, leaves room for losses that bend more. Where a
-piecewise function has a kink within h of the point, a smaller h is right: the best of a few h counts, and a wrong
-derivative agrees with none of them.
+truncation and 2^-52 L/h from rounding: each below 1e-12 L at h = 1e-3 where the derivatives along the unit vector v are
+of the size of L. The tolerance, 1e-6 of the derivative's scale, leaves room for losses that bend more. Where a function
+has a kink within h of the point, a smaller h is right: the best of a few h counts, and a wrong derivative
+agrees with none of them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 On a small instance of the network (``shrink``) the loss over T steps becomes one scalar sympy expression (``unroll``),
 which sympy differentiates. The System that ``vjp`` derives is evaluated on the same rational numbers by the reference
-interpreter (``rnngraph.evaluate``). Functions are opaque on both sides (``opaque``), so that equality is exact and shows,
-up to a tiny probability, that the derivation is right for these sizes and this T, whatever the functions are.
+interpreter (``rnngraph.evaluate``). Functions are opaque on both sides (``opaque``), so that equality is exact and
+shows, up to a tiny probability, that the derivation is right for these sizes and this T, whatever the functions are.
 
 Small networks are compared entry by entry; where that would take too long, one directional derivative per quantity,
 along a random rational direction, stands for all its entries: it differs if any entry does, with the same certainty.

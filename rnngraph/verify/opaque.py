@@ -10,7 +10,7 @@ One identity between values of functions is needed beyond opaqueness: with m = l
 log-sum-exp is exp(y_k) / sum of exp(y) to sympy and exp(y_k - m) to ``vjp``. For each such m the values at y_k - m are
 set to that quotient, which is what defines log as the inverse of exp; all other values of exp and log stay independent.
 
-Rationals are Fractions. Where division makes these too long to compute with, they are taken modulo a prime (``residue``).
+Rationals are Fractions. Where these grow too long to compute with, they are taken modulo a prime (``residue``).
 """
 
 from __future__ import annotations

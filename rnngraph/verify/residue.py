@@ -12,7 +12,10 @@ PRIME = 2**127 - 1
 
 
 class Residue:
-    """An element of the field of PRIME elements; mixes with int and Fraction. Division by 0 raises ZeroDivisionError."""
+    """An element of the field of PRIME elements; mixes with int and Fraction.
+
+    Division by 0 raises ZeroDivisionError. Arrays of objects take it as an element, so other types are left to them.
+    """
 
     __slots__ = ("value",)
 
@@ -23,13 +26,13 @@ class Residue:
             self.value = number % PRIME
 
     def __add__(self, other: Residue | int | Fraction) -> Residue:
-        return Residue(self.value + _value(other))
+        return Residue(self.value + _value(other)) if isinstance(other, _NUMBERS) else NotImplemented
 
     def __mul__(self, other: Residue | int | Fraction) -> Residue:
-        return Residue(self.value * _value(other))
+        return Residue(self.value * _value(other)) if isinstance(other, _NUMBERS) else NotImplemented
 
     def __sub__(self, other: Residue | int | Fraction) -> Residue:
-        return Residue(self.value - _value(other))
+        return Residue(self.value - _value(other)) if isinstance(other, _NUMBERS) else NotImplemented
 
     def __pow__(self, exponent: int) -> Residue:
         if exponent < 0 and self.value == 0:
@@ -37,10 +40,10 @@ class Residue:
         return Residue(pow(self.value, exponent, PRIME))
 
     def __truediv__(self, other: Residue | int | Fraction) -> Residue:
-        return self * Residue(_value(other)) ** -1
+        return self * Residue(_value(other)) ** -1 if isinstance(other, _NUMBERS) else NotImplemented
 
     def __rtruediv__(self, other: int | Fraction) -> Residue:
-        return Residue(other) / self
+        return Residue(other) / self if isinstance(other, _NUMBERS) else NotImplemented
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -57,6 +60,9 @@ class Residue:
 
     def __hash__(self) -> int:
         return hash(self.value)
+
+
+_NUMBERS = (Residue, int, Fraction)
 
 
 def _value(number: Residue | int | Fraction) -> int:

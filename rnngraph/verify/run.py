@@ -28,8 +28,8 @@ def verify(
     """Check a network's gradient in up to three independent ways, at random data drawn from ``seed``.
 
     - "exact": on a small instance (sizes 1 and 2, short delays, few steps) the gradient that ``rg.gradient`` derives
-      equals ``sympy.diff`` of the unrolled loss, in rational arithmetic, with error 0, at ``points`` random points. Up to
-      ``effort`` (values times variables) it is compared entry by entry, above that along random directions.
+      equals ``sympy.diff`` of the unrolled loss, in rational arithmetic, with error 0, at ``points`` random points. Up
+      to ``effort`` (values times variables) it is compared entry by entry, above that along random directions.
     - "differences": at the true sizes, the gradients of the compiled float64 kernel by parameters, inputs and state
       equal central differences of its loss to 1e-6.
     - "dot_product": at the true sizes, forward mode (``rg.jvp``) and reverse mode (``rg.vjp``) satisfy

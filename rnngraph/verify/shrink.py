@@ -1,7 +1,7 @@
 """A small instance of a network: the same nodes, edges, equations and sharing, with sizes of 1 or 2 and short delays.
 
 Sizes that the contract makes equal stay equal (ports, diagonal and identity edges, shared parameters); a size of 1
-stays 1, as it may be broadcast; every other becomes 2, the smallest at which a transposed matrix differs from the matrix.
+stays 1, as it may be broadcast; every other becomes 2, the smallest at which a matrix differs from its transpose.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Unrolling:
     """The loss of ``system`` over ``T`` steps of one sequence.
 
     ``quantities``: what can be differentiated by, (kind, name) with kind "parameter", "input" or "state", to the list
-    of its indices: (row, column) or (unit,) of a parameter, (t, unit) of an input with t in 1..T, of a state with t <= 0.
+    of its indices: (row, column) or (unit,) of a parameter, (t, unit) of an input, t in 1..T, and of a state, t <= 0.
     ``variables``: (kind, name) -> sympy variables. ``along`` says how they enter:
 
     - "entries": one variable per entry, in the order of ``quantities``;
