@@ -382,7 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.child.write_text(json.dumps(timings), encoding="utf-8")
         return 0
     sys.path.insert(0, str(ROOT / "tests"))
-    checks = run_checks(10 if options.quick else 100) if "checks" in options.only else []
+    checks = run_checks(10 if options.quick else 40) if "checks" in options.only else []
     parts = [part for part in options.only if part != "checks"]
     if parts and importlib.util.find_spec("torch") is None:
         print("torch is not installed: nothing is timed")

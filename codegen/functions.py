@@ -143,7 +143,7 @@ sign = _define(
     lambda x: sympy.S.Zero,
     ufunc="np.sign",
     implementation=np.sign,
-    c="(real)((({0}) > 0) - (({0}) < 0))",
+    c="(({0}) != ({0}) ? ({0}) : (real)((({0}) > 0) - (({0}) < 0)))",
 )
 
 
@@ -156,7 +156,7 @@ step = _define(
     lambda x: sympy.S.Zero,
     ufunc="_step",
     implementation=_step,
-    c="(real)(({0}) > 0)",
+    c="(({0}) != ({0}) ? ({0}) : (real)(({0}) > 0))",
 )
 maximum = _define(
     "maximum",
@@ -164,7 +164,7 @@ maximum = _define(
     lambda a, b: HALF * (1 - sign(a - b)),
     ufunc="np.maximum",
     implementation=np.maximum,
-    c="fmax{f}({0}, {1})",
+    c="(({0}) > ({1}) || ({0}) != ({0}) ? ({0}) : ({1}))",
 )
 minimum = _define(
     "minimum",
@@ -172,7 +172,7 @@ minimum = _define(
     lambda a, b: HALF * (1 + sign(a - b)),
     ufunc="np.minimum",
     implementation=np.minimum,
-    c="fmin{f}({0}, {1})",
+    c="(({0}) < ({1}) || ({0}) != ({0}) ? ({0}) : ({1}))",
 )
 
 

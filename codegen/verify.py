@@ -229,7 +229,8 @@ class _Check:
             self._operand(view, statement.target)
 
     def _fused(self, statement: Fused) -> None:
-        shapes = {axes(part.target) for part in statement.parts}
+        # One row of a matrix and a vector have the same elements.
+        shapes = {tuple(axis for axis in axes(part.target) if axis != ("", 1, 0)) for part in statement.parts}
         if len(shapes) != 1:
             self._fail(f"targets of {len(shapes)} shapes", "targets of one shape")
         for number, part in enumerate(statement.parts):

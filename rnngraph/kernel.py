@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from rnngraph.backends import load_module
 from rnngraph.data import check_inputs, check_parameters, check_state, check_targets, check_weights
 from rnngraph.errors import DataError, OptionError
 from rnngraph.explain import Explanation, explain
+from rnngraph.files import write_atomic
 from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.program import Compilation
 from rnngraph.system import System
@@ -69,20 +69,12 @@ class Kernel:
         return dict(self._shapes)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the emitted module to ``path`` (atomically). It needs its array module alone."""
-        target = Path(path)
-        if not target.parent.is_dir():
-            raise OptionError(
-                f"path {str(target)!r}", "no such folder", "a folder that exists", "create the folder first"
-            )
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self.source)
-            Path(temporary).replace(target)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        return target
+        """Write the emitted module to ``path``, whole or not at all. It needs its array module alone.
+
+        Raises DataError where the folder cannot be written to.
+        """
+        write_atomic(path, self.source)
+        return Path(path)
 
     def init(self, seed: int = 0, rules: Mapping[str, str] | None = None) -> Any:
         """Fresh parameters: a mapping name -> array whose arrays are views of one vector, ``.vector``.
@@ -129,10 +121,9 @@ class Kernel:
         if isinstance(inputs, Mapping):
             for name, value in inputs.items():
                 if np.ndim(value) != 2:
-                    raise DataError(
-                        f"input {name!r}", f"shape {np.shape(value)}", f"(batch, {self.program.inputs.get(name, 'size')})",
-                        "give one time step: no time axis",
-                    )  # fmt: skip
+                    expected = f"(batch, {self.program.inputs.get(name, 'size')})"
+                    remedy = "give one time step: no time axis"
+                    raise DataError(f"input {name!r}", f"shape {np.shape(value)}", expected, remedy)
             inputs = {
                 name: value[None] if hasattr(value, "ndim") else np.asarray(value)[None]
                 for name, value in inputs.items()

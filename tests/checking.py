@@ -64,12 +64,22 @@ def assert_all_close(found: Mapping[str, Any], expected: Mapping[str, Array], to
         assert_close(found[name], array, tolerance, f"{what} of {name!r}")
 
 
-def assert_equals_reference(kernel: Any, graph: nx.MultiDiGraph, problem: Problem, losses: Any, wrt: Any = ()) -> None:
-    """Outputs, state, loss and gradients of a float64 kernel, or of an emitted module, against the reference tape."""
+def assert_equals_reference(
+    kernel: Any,
+    graph: nx.MultiDiGraph,
+    problem: Problem,
+    losses: Any,
+    wrt: Any = (),
+    read_by_reference: Problem | None = None,
+) -> None:
+    """Outputs, state, loss and gradients of a float64 kernel, or of an emitted module, against the reference tape.
+
+    ``read_by_reference``: the same problem as NumPy arrays, when ``problem`` lies on a device.
+    """
+    given = read_by_reference or problem
     expected = reference.loss_and_gradient(
-        graph, problem.parameters, problem.inputs, problem.targets,
-        loss=losses, state=problem.state, weights=problem.weights,
-    )  # fmt: skip
+        graph, given.parameters, given.inputs, given.targets, loss=losses, state=given.state, weights=given.weights
+    )
     outputs, state = kernel.forward(problem.parameters, problem.inputs, problem.state)
     assert_all_close(outputs, expected.outputs, VALUE_TOLERANCE, "output")
     assert_all_close(state, expected.state, VALUE_TOLERANCE, "state")

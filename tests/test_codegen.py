@@ -524,7 +524,7 @@ PLANTED: dict[str, tuple[Statement, str]] = {
     "a transposed target": (Fill(dataclasses.replace(WHOLE_G, transposed=True), 0.0), r"a transposed target"),
     "a free symbol": (Assign(all_steps(P), X + Y, ((X, all_steps(P)),)), r"free symbols \['y'\]; expected .*\['x'\]"),
     "a symbol twice": (Assign(all_steps(P), X, ((X, all_steps(P)), (X, all_steps(P)))), r"each symbol once"),
-    "an operand too narrow": (Assign(all_steps(P), X, ((X, all_steps(Q3)),)), r"shape \(T, batch, 3\); expected \(T, b"),
+    "an operand too narrow": (Assign(all_steps(P), X, ((X, all_steps(Q3)),)), r"shape \(T, batch, 3\); expected \(T"),
     "an operand too short": (
         Assign(all_steps(P), X, ((X, View(P, Span(Bound(0), Bound(2)), 0, 4)),)), r"shape \(2, batch, 4\)",
     ),

@@ -163,6 +163,19 @@ def test_steps_and_pieces_equal_the_whole() -> None:
     assert_all_close(state, {name: to_numpy(value) for name, value in last.items()}, 1e-14, "state")
 
 
+@pytest.mark.usefixtures("cupy")
+def test_training_takes_the_same_course() -> None:
+    random = np.random.default_rng(0)
+    data = {"x": random.normal(size=(8, 6, 2))}, {"h": random.normal(size=(8, 6, 3))}
+    ends = []
+    for name in ("cupy", "numpy"):
+        kernel = rg.compile(zoo.lstm(2, 3), backend=name, dtype="float64")
+        params = kernel.init(0)
+        rg.fit(kernel, params, data, optimizer=rg.Adam(1e-2), epochs=5, batch_size=2, seed=1, progress=False)
+        ends.append(to_numpy(params.vector))
+    assert_close(ends[0], ends[1], 1e-10, "parameters after training")
+
+
 def test_module_imports_cupy_and_numpy_alone() -> None:
     tree = ast.parse(rg.compile(zoo.lstm(2, 3), backend="cupy").source)
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

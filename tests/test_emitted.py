@@ -37,7 +37,7 @@ HOSTILE = [
     "fi", "ﬁ", "é", "e\u0301", "日本", "🙂", "Ⅳ", "IV", "x" * 300, "", " ", "1", "_", "__import__('os').system('true')",
     "');import os;('", "s_a", "delta_a", "exp", "matmul", "ForwardWorkspace", "LossAndGradientWorkspace", "fixed_C_a_b",
     "weights_1", "scratch_1", "Parameters", "PARAMETERS", "DTYPE", "ValueError", "_lengths", "_workspace", "threading",
-    "rng", "shape", "glorot", "np.random",
+    "rng", "shape", "glorot", "np.random", "nbytes", "steps_1", "held", "node", "name", "size", "depth", "value",
 ]  # fmt: skip
 
 
@@ -152,10 +152,11 @@ def test_source_is_valid_python_3_10(seed: int) -> None:
     check_names(source)
 
 
-SAFE_BUILTINS = {
-    "float", "len", "list", "zip", "super", "dict", "tuple", "isinstance", "iter", "next", "max", "min", "range", "int",
-    "ValueError", "KeyError", "TypeError", "enumerate", "sum", "any", "all", "slice", "abs", "getattr", "bytes", "str",
+DANGEROUS = {
+    "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "input", "locals", "open",
+    "print", "quit", "setattr",
 }  # fmt: skip
+SAFE_BUILTINS = {name for name in dir(builtins) if not name.startswith("_")} - DANGEROUS
 
 
 def check_names(source: str) -> None:

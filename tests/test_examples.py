@@ -31,7 +31,7 @@ from rnngraph.zoo import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-SMALL = re.compile(r"(0|[\d.]+e-(1[1-9]|2\d)) +(?=│)")  # a table's cell: 0 or about 1e-16
+SMALL = re.compile(r"(0|[\d.]+e-(1\d|2\d)) +(?=│)")  # a table's cell: 0 or about 1e-16
 FENCE = re.compile(r"(<!-- printed -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 
 

@@ -204,7 +204,7 @@ def test_save_writes_the_source(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == kernel.source
     assert [each.name for each in tmp_path.iterdir()] == ["network.py"]  # nothing temporary is left
     kernel.save(str(path))
-    with pytest.raises(rg.OptionError, match="no such folder"):
+    with pytest.raises(rg.DataError, match="No such file or directory"):
         kernel.save(tmp_path / "missing" / "network.py")
 
 

@@ -540,3 +540,11 @@ def test_history_table_and_dictionary() -> None:
     assert json.loads(json.dumps(plain)) == plain and plain["best_epoch"] == 2
     assert str(History()) == "no complete epoch; running"
     assert "validation" in str(History([1.0], [0.5], [1.0], [0.1], "done"))
+
+
+def test_data_as_a_mapping_is_the_same_as_a_tuple() -> None:
+    inputs, targets = regression()
+    as_tuple, as_mapping = Params([0.0, 0.0]), Params([0.0, 0.0])
+    quiet(Linear(), as_tuple, (inputs, targets), Adam(0.1), epochs=3)
+    quiet(Linear(), as_mapping, {"inputs": inputs, "targets": targets}, Adam(0.1), epochs=3)
+    assert np.array_equal(as_tuple.vector, as_mapping.vector)

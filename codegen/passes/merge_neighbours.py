@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from codegen.ir import Apply, Function, Loop, Statement, View, views_of, written
-from codegen.overlap import neighbours, overlap, same_place
+from codegen.ir import Apply, Function, Loop, Statement, View
+from codegen.overlap import neighbours, same_place
+from codegen.passes.dependencies import dependencies
 
 
 def merge_neighbours(function: Function) -> Function:
@@ -33,7 +34,7 @@ def _merge_body(body: Sequence[Statement]) -> tuple[Statement, ...]:
 
 def _merge_segment(segment: list[Statement]) -> list[Statement]:
     """Take statements in order; with each take its ready neighbours."""
-    waits_for = _dependencies(segment)
+    waits_for = dependencies(segment)
     done: set[int] = set()
     emitted: list[Statement] = []
     calls = [index for index, statement in enumerate(segment) if isinstance(statement, Apply)]
@@ -63,24 +64,6 @@ def _merge_segment(segment: list[Statement]) -> list[Statement]:
         done |= group
         emitted.append(merged)
     return emitted
-
-
-def _dependencies(segment: list[Statement]) -> list[set[int]]:
-    """For each statement, the earlier ones it must come after."""
-    touched: dict[str, list[tuple[int, View, bool]]] = {}
-    waits_for: list[set[int]] = []
-    for index, statement in enumerate(segment):
-        target = written(statement)
-        mine: set[int] = set()
-        for view in views_of(statement):
-            writes = view is target
-            for other, seen, other_writes in touched.get(view.buffer.name, []):
-                if (writes or other_writes) and overlap(view, seen):
-                    mine.add(other)
-        for view in views_of(statement):
-            touched.setdefault(view.buffer.name, []).append((index, view, view is target))
-        waits_for.append(mine)
-    return waits_for
 
 
 def _join(first: Statement, second: Statement) -> Apply | None:

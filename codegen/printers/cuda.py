@@ -28,6 +28,10 @@ RESERVED = {
     "element", "elements", "row", "column", "linux", "unix", "i386", "errno", "assert", "stdin", "stdout",
     "stderr", "blockIdx", "blockDim", "threadIdx", "gridDim", "warpSize",
 }  # fmt: skip
+ABOUT = """\
+// A thread computes one element of each result. A row is one sequence of the batch at one time; kernels outside of the
+// loop over t have a row for each time, too. Pointers (.._data) are to whole rows, of lengths known here: 6 * row + 2.
+"""
 SUM, PRODUCT, ATOM = range(3)  # how tightly a text binds
 
 
@@ -54,7 +58,8 @@ def suffix_of(dtype: str) -> str:
 def module_text(dtype: str, kernels: list[str]) -> str:
     """The whole CUDA source."""
     real = "float" if dtype == "float32" else "double"
-    return f'typedef {real} real;\n\nextern "C" {{\n\n{chr(10).join(kernels)}\n}}\n'
+    bodies = "\n".join(kernels)
+    return f'{ABOUT}\ntypedef {real} real;\n\nextern "C" {{\n\n{bodies}\n}}  // extern "C"\n'
 
 
 def fused_kernel(name: str, fused: Fused, dtype: str) -> Kernel:

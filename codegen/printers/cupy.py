@@ -22,7 +22,7 @@ from codegen.names import mangle
 from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
-from codegen.printers.module import ModulePrinter, _wrapped
+from codegen.printers.module import ModulePrinter, wrapped
 from codegen.printers.views import bound_text
 
 LAUNCHING = '''
@@ -67,6 +67,7 @@ class CuPyPrinter(ModulePrinter):
     xp = "cp"
     imports = ("import functools", "import threading", "", "import cupy as cp", "import numpy as np")
     needs = "cupy and numpy"
+    held_bytes = "1 << 34"
 
     def __init__(self, program: Program) -> None:
         self.kernels: dict[str, str] = {}  # text -> name
@@ -139,7 +140,7 @@ class CuPyPrinter(ModulePrinter):
         line = f"{name}({grid}, BLOCK, ({', '.join(arguments)}))"
         if len(line) <= 100:
             return [line]
-        return [f"{name}({grid}, BLOCK, (", *_wrapped(arguments, 4), "))"]
+        return [f"{name}({grid}, BLOCK, (", *wrapped(arguments, 4), "))"]
 
     def _space(self, elements: str) -> tuple[str, str]:
         if elements not in self._spaces:

@@ -16,11 +16,12 @@ from codegen.printers.views import ViewText, bound_text
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "np", "cp", "threading", "base64", "work", "t", "T", "batch", "params", "inputs", "targets", "state", "weights",
-    "outputs", "given", "last", "vector", "gradient", "input_gradients", "state_gradients", "loss", "forward",
-    "loss_and_gradient", "step", "init", "initial_state", "pack", "release_workspaces", "Parameters", "Gradients",
-    "DTYPE", "PARAMETERS", "VECTOR_SIZE", "INPUTS", "OUTPUTS", "STATES", "RULES", "INITIALISATION", "stream", "dot",
-    "matmul", "product", "self", *(call.text.removeprefix("np.") for call in UFUNCS.values()),
+    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "OUTPUTS", "PARAMETERS", "Parameters", "RULES",
+    "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given", "gradient", "init",
+    "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np",
+    "outputs", "pack", "params", "product", "release_workspaces", "self", "state", "state_gradients", "step",
+    "stream", "t", "targets", "threading", "vector", "weights", "work", *(call.text.removeprefix("np.") for call in
+    UFUNCS.values()),
 }  # fmt: skip
 
 
@@ -30,6 +31,7 @@ class ModulePrinter(abc.ABC):
     xp: str
     imports: tuple[str, ...]
     needs: str
+    held_bytes = "1 << 30"  # what the workspaces of a thread may take together
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -78,7 +80,7 @@ class ModulePrinter(abc.ABC):
         functions = [self._function(self.prepare(function)) for function in self.program.functions]
         text = "\n".join([self._docstring(), *self.imports, *self._tables(), *self._constants()]) + "\n"
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
-            text += "\n" + template.replace("{xp}", self.xp)
+            text += "\n" + template.replace("{xp}", self.xp).replace("{held_bytes}", self.held_bytes)
         for name in sorted(self.helpers):
             text += "\n" + support.HELPERS[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
@@ -220,12 +222,11 @@ class ModulePrinter(abc.ABC):
                 note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
                 for attribute, expression in self.allocation(buffer):
                     lines.append(f"        self.{attribute} = {expression}{note}")
+        lines.append("        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())")
         for number, (entries, backward) in enumerate(self.loops, start=1):
-            lines += [f"        self.steps_{number} = list(", "            zip("]
+            lines += [f"        self.{self._steps(number)} = list(", "            zip("]
             lines += [f"                {expression},  # {name}" for name, expression in entries.items()]
             lines += ["                strict=True,", "            )", f"        ){'[::-1]' if backward else ''}"]
-        if lines[-1].endswith("(self, T, batch):"):
-            lines.append("        pass")
         return lines
 
     # Loops.
@@ -249,14 +250,18 @@ class ModulePrinter(abc.ABC):
         entries, self.entries = self.entries, None
         before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
         self.loops.append((entries, loop.backward))
-        number = len(self.loops)
+        steps = self._steps(len(self.loops))
         names = list(entries)
         if not names:
             return [*before, "    for _ in range(T):", *body]
-        one_line = f"    for {', '.join(names)}{',' if len(names) == 1 else ''} in work.steps_{number}:"
+        one_line = f"    for {', '.join(names)}{',' if len(names) == 1 else ''} in work.{steps}:"
         if len(one_line) > 110:
-            return [*before, "    for (", *_wrapped(names, 8), f"    ) in work.steps_{number}:", *body]
+            return [*before, "    for (", *wrapped(names, 8), f"    ) in work.{steps}:", *body]
         return [*before, one_line, *body]
+
+    def _steps(self, number: int) -> str:
+        """The workspace's attribute that holds the views of a loop's steps."""
+        return self.names.name(("loop", number), f"steps_{number}")
 
     def step_view(self, view: View, shown: int | str | None, expression: str | None = None) -> str:
         """The name of a step's view inside the current loop; ``expression`` overrides how all its steps are cut."""
@@ -275,7 +280,7 @@ class ModulePrinter(abc.ABC):
         return name
 
 
-def _wrapped(names: Iterable[str], indent: int) -> list[str]:
+def wrapped(names: Iterable[str], indent: int) -> list[str]:
     """Comma-separated names in lines of at most about 100 characters."""
     lines: list[str] = []
     line = " " * indent

@@ -112,18 +112,20 @@ def _lengths(inputs):
     return T, batch
 
 
+HELD_BYTES = {held_bytes}
 _local = threading.local()
 
 
 def _workspace(kind, T, batch):
-    """The buffers of one function for one T and batch, kept per thread: the last four are held."""
+    """The buffers of one function for one T and batch. Each thread keeps those used last, up to HELD_BYTES of them."""
     held = _local.__dict__.setdefault("held", {})
     key = (kind, T, batch)
     workspace = held.pop(key, None)
     if workspace is None:
-        while len(held) >= 4:
-            del held[next(iter(held))]
         workspace = kind(T, batch)
+        free = HELD_BYTES - workspace.nbytes - sum(kept.nbytes for kept in held.values())
+        while held and free < 0:
+            free += held.pop(next(iter(held))).nbytes
     held[key] = workspace
     return workspace
 

@@ -249,5 +249,3 @@ def _print(table: Table) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(table)
-
-

@@ -1,8 +1,9 @@
 """Training data: checked once, then cut into mini-batches over the batch axis.
 
 Accepted: ``(inputs, targets)`` or ``(inputs, targets, weights)``, where inputs maps names to arrays (T, batch,
-size), targets names to arrays (T, batch, size) or integers (T, batch), and weights is (T, batch); or a list of
-such tuples, sequences of different lengths for example, each of them one mini-batch.
+size), targets names to arrays (T, batch, size) or integers (T, batch), and weights is (T, batch); the same as a mapping
+with the keys "inputs", "targets", "weights"; or a list of such entries, sequences of different lengths for example,
+each of them one mini-batch.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Batches:
 
 
 def _parts(data: object, where: str) -> list[Batch]:
-    if isinstance(data, tuple):
+    if isinstance(data, tuple | Mapping):
         return [_checked(data, where)]
     if not isinstance(data, list):
         raise DataError(where, f"a {type(data).__name__}", FORMS, "put the arrays in this form")
@@ -103,6 +104,8 @@ def _parts(data: object, where: str) -> list[Batch]:
 
 
 def _checked(entry: object, where: str) -> Batch:
+    if isinstance(entry, Mapping) and {"inputs", "targets"} <= entry.keys() <= {"inputs", "targets", "weights"}:
+        entry = (entry["inputs"], entry["targets"], entry.get("weights"))
     if not isinstance(entry, tuple) or len(entry) not in (2, 3) or not isinstance(entry[0], Mapping):
         what = f"a tuple of {len(entry)}" if isinstance(entry, tuple) else f"a {type(entry).__name__}"
         raise DataError(where, what, FORMS, "put the arrays in this form")

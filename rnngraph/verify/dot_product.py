@@ -61,10 +61,7 @@ def _compare(system: System, T: int, rng: np.random.Generator, what: str) -> lis
     compared = f"{varied} along a random direction, T={T}, batch={BATCH}, float64"
     rows = []
     for chosen in [[name] for name in names] if what == "parameters" else [names]:
-        along = {
-            dotted[name]: direction[name] if name in chosen else np.zeros(direction[name].shape)
-            for name in names
-        }
+        along = {dotted[name]: direction[name] if name in chosen else np.zeros(direction[name].shape) for name in names}
         forward = Evaluation(tangents, T, BATCH, given, {**parameters, **along}, state)
         left = float(forward.total(tangent))
         right = float(sum(pulled[name].sum() for name in chosen))
