@@ -284,5 +284,6 @@ def rewrite_in_primitives(expression: Expression) -> Expression:
         if rule.rewrite is not None:
             return rewrite_in_primitives(rule.rewrite(*arguments))
         if rule.implementation is not None and all(argument.is_Rational for argument in arguments):
-            return _number(float(rule.implementation(*map(float, arguments))))
+            value = float(rule.implementation(*map(float, arguments)))
+            return _number(value) if math.isfinite(value) else sympy.Float(value)
     return expression.func(*arguments)

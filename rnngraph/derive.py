@@ -66,8 +66,17 @@ def derive_model(model: Model) -> System:
         constants=dict(model.constants),
         equations=tuple(equations),
         outputs=tuple(node.name for node in model.outputs),
+        state_depths=_depths(model),
         forget_biases=frozenset(node.bias for node in model.nodes.values() if node.forget_gate and node.bias),
     )
+
+
+def _depths(model: Model) -> dict[str, int]:
+    """The longest delay out of each node that has one, in the order of the nodes."""
+    longest: dict[str, int] = {}
+    for edge in model.edges:
+        longest[edge.source] = max(longest.get(edge.source, 0), edge.delay)
+    return {name: longest[name] for name in model.nodes if longest.get(name, 0) > 0}
 
 
 def _weighted_sum(node: Node, incoming: list[Edge]) -> tuple[tuple[Term, ...], Expression]:

@@ -109,7 +109,7 @@ class Evaluation:
                 self._values[waiting.pop()] = outside
                 continue
             equation = self.system.equation_of(name)
-            if self.system.signals[name].kind == "adjoint" and time < 1:
+            if time < 1 and self._is_adjoint(name):
                 equation = _reaching_back(equation, time)
             needed = [Read(read.signal, time - read.delay) for read in equation.reads()]
             missing = [read for read in needed if read not in self._values]
@@ -134,7 +134,7 @@ class Evaluation:
         for contribution in total.contributions:
             if isinstance(contribution, BoundarySum):
                 if contribution.node not in self.state:
-                    depth = self.system.depths()[contribution.node]
+                    depth = self.system.state_depths[contribution.node]
                     result = result + self.boundary(contribution.signal, depth).sum(axis=(0, 1))
                 continue
             for t in range(1, self.T + 1):
@@ -163,13 +163,22 @@ class Evaluation:
         inside = 1 <= time <= self.T
         if inside:
             return self.given[name][time - 1] if name in self.given else None
-        if signal.kind == "adjoint" and time < 1:
+        if time < 1 and self._is_adjoint(name):
             return None
         if time < 1 and name in self.state:
             return np.asarray(self.state[name][time - 1])
+        if time < 1 and signal.kind == "tangent" and signal.origin in self.state:
+            return np.full((self.batch, signal.size), self.number(0), dtype=self._dtype())
         if isinstance(signal.initial, str):
             return np.tile(self.parameters[signal.initial], (self.batch, 1))
         return np.full((self.batch, signal.size), self.number(signal.initial), dtype=self._dtype())
+
+    def _is_adjoint(self, name: str) -> bool:
+        """Whether the signal is an adjoint, or the tangent of one: both are defined at t <= 0 by their equation."""
+        signal = self.system.signals[name]
+        while signal.kind == "tangent" and signal.origin is not None:
+            signal = self.system.signals[signal.origin]
+        return signal.kind == "adjoint"
 
     def _compute(self, equation: Equation, time: int) -> Array:
         size = self.system.signals[equation.signal].size

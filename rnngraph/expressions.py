@@ -22,10 +22,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NoReturn
 
+import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
-from codegen.functions import FUNCTIONS, PointwiseFunction
+from codegen.functions import FUNCTIONS, PointwiseFunction, rewrite_in_primitives
 from rnngraph.errors import EquationError
 from rnngraph.model import Expression
 
@@ -321,6 +322,14 @@ def _finish(expression: Expression) -> Expression:
         above, below = abs(number.p).bit_length(), number.q.bit_length()
         if max(above, below) > _MAX_BITS or above - below > 1023:
             _too_large_number()
+    for call in expression.atoms(PointwiseFunction):
+        if not call.free_symbols:
+            with np.errstate(all="ignore"):
+                value = rewrite_in_primitives(call)
+            if not value.is_finite:
+                raise _RefusedError(
+                    f"{clip(str(call))}, which is {value}", "a finite number", "write another number in its place"
+                )
     return expression
 
 

@@ -161,14 +161,11 @@ class Kernel:
 
     def _data(self, inputs: Arrays, targets: Arrays, state: Arrays | None, weights: Any) -> tuple[Any, ...]:
         checked, T, batch = self._inputs(inputs)
-        if self._on_device(inputs):
-            return checked, targets, self._state(state, batch), weights
-        return (
-            checked,
-            check_targets(targets, self.program.outputs, self._losses, T, batch, self._dtype),
-            self._state(state, batch),
-            check_weights(weights, T, batch, self._dtype),
-        )
+        if not self._on_device(targets):
+            targets = check_targets(targets, self.program.outputs, self._losses, T, batch, self._dtype)
+        if not hasattr(weights, "__cuda_array_interface__"):
+            weights = check_weights(weights, T, batch, self._dtype)
+        return checked, targets, self._state(state, batch), weights
 
     def _inputs(self, inputs: Arrays) -> tuple[Any, int, int]:
         if self._on_device(inputs):

@@ -76,7 +76,7 @@ def build_program(graph: nx.MultiDiGraph, loss: object, method: str, dtype: str,
         outputs={node.name: node.size for node in model.outputs},
         states={
             name: (depth, forward.signals[name].size, forward.signals[name].initial)
-            for name, depth in forward.depths().items()
+            for name, depth in forward.state_depths.items()
         },
         losses={
             output: "classes" if kind == "cross_entropy" else "values" for output, kind in with_totals.losses.items()

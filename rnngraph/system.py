@@ -16,6 +16,7 @@ from rnngraph.equations import Equation, Signal, Total
 class System:
     """See the module's docstring. ``title`` says what it computes; ``outputs`` are the signals returned.
 
+    ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
     adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it.
     """
@@ -30,6 +31,7 @@ class System:
     losses: Mapping[str, str] = field(default_factory=dict)
     input_adjoints: Mapping[str, str] = field(default_factory=dict)
     state_adjoints: Mapping[str, str] = field(default_factory=dict)
+    state_depths: Mapping[str, int] = field(default_factory=dict)
     forget_biases: frozenset[str] = frozenset()
 
     def equation_of(self, signal: str) -> Equation:
@@ -51,16 +53,6 @@ class System:
             if total.name == name:
                 return total
         raise KeyError(name)
-
-    def depths(self) -> dict[str, int]:
-        """The longest positive delay at which each input or node is read: how many past values its state holds."""
-        depths: dict[str, int] = {}
-        for equation in self.equations:
-            for read in equation.reads():
-                if read.delay > 0 and self.signals[read.signal].kind in ("input", "unit"):
-                    depths[read.signal] = max(depths.get(read.signal, 0), read.delay)
-        order = [name for name, signal in self.signals.items() if signal.kind in ("input", "unit")]
-        return {name: depths[name] for name in order if name in depths}
 
     def __str__(self) -> str:
         return as_text(self)

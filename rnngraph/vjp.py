@@ -87,7 +87,7 @@ class _Transposition:
                 Total(f"d{self.of.name}/d{name}", "gradient", tuple(self.gradients.get(name, ())), name)
                 for name in self.system.parameters
             )
-        depths = self.system.depths()
+        depths = self.system.state_depths
         return dataclasses.replace(
             self.system,
             title="gradient",
@@ -115,7 +115,7 @@ class _Transposition:
                 self.summands[name] = []
 
     def _depends_on_wrt(self) -> set[str]:
-        depths = self.system.depths()
+        depths = self.system.state_depths
         found: set[str] = set()
         for name, signal in self.system.signals.items():
             learned = isinstance(signal.initial, str) and "parameters" in self.wrt and name in depths
@@ -209,7 +209,7 @@ class _Transposition:
     def _collect_initial_values(self) -> None:
         if "parameters" not in self.wrt:
             return
-        depths = self.system.depths()
+        depths = self.system.state_depths
         for name, signal in self.system.signals.items():
             if isinstance(signal.initial, str) and name in depths and name in self.adjoint:
                 self.gradients.setdefault(signal.initial, []).append(BoundarySum(self.adjoint[name], name))

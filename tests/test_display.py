@@ -438,7 +438,7 @@ class Shown:
         for part in self.equations[name].parts:
             contribution = part.contribution
             if isinstance(contribution, BoundarySum):
-                depth = self.evaluation.system.depths()[contribution.node]
+                depth = self.evaluation.system.state_depths[contribution.node]
                 total = total + sum(self.value(contribution.signal, t).sum(axis=0) for t in range(1 - depth, 1))
                 continue
             for t in range(1, self.evaluation.T + 1):

@@ -49,7 +49,7 @@ class _Lowering:
         self.layout = layout
         self.name = name
         self.notes = notes
-        self.states = self.system.depths()
+        self.states = self.system.state_depths
         self.places = place_signals(schedule, self.states)
         self.prologue: list[Statement] = []
         widths = {name: signal.size for name, signal in self.signals.items()}

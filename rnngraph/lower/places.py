@@ -8,7 +8,7 @@ on neighbours become one call. A signal that only its own loop reads, at the sam
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -98,13 +98,13 @@ class Places:
         return Place(places[0].buffer, places[0].start, places[-1].stop, places[0].offset)
 
 
-def place_signals(schedule: Schedule, states: dict[str, int]) -> Places:
+def place_signals(schedule: Schedule, states: Mapping[str, int]) -> Places:
     """Decide the places. ``states``: the depth of every node whose last values the caller gets."""
     return _Placement(schedule, states).run()
 
 
 class _Placement:
-    def __init__(self, schedule: Schedule, states: dict[str, int]) -> None:
+    def __init__(self, schedule: Schedule, states: Mapping[str, int]) -> None:
         self.schedule = schedule
         self.signals = schedule.signals
         self.states = states

@@ -33,7 +33,7 @@ ATTEMPTS = 20
 def check_dot_product(model: Model, loss: object, seed: int) -> list[VerificationRow]:
     """Rows named as by the other checks: dL/dW for each parameter, here with L = <u, outputs>, and L itself."""
     forward = derive_model(model)
-    T = min(max(forward.depths().values(), default=0) + 3, MOST_STEPS)
+    T = min(max(forward.state_depths.values(), default=0) + 3, MOST_STEPS)
     linear = with_loss(forward, "y*target")  # <u, y> up to the loss's weights and its mean over units
     with np.errstate(all="ignore"):  # values outside a function's domain are drawn anew
         for attempt in range(ATTEMPTS):
@@ -88,7 +88,7 @@ def _data(system: System, T: int, rng: np.random.Generator) -> tuple[dict[str, A
                 given[name] = rng.uniform(size=shape) if kind == "binary_cross_entropy" else rng.normal(size=shape)
     state = {
         name: rng.normal(scale=0.5, size=(depth, BATCH, system.signals[name].size))
-        for name, depth in system.depths().items()
+        for name, depth in system.state_depths.items()
         if not isinstance(system.signals[name].initial, str)
     }
     parameters = {

@@ -45,7 +45,7 @@ def check_exact(model: Model, loss: object, seed: int, points: int, effort: int)
     ``effort`` bounds the number of values times the number of variables that are differentiated entry by entry.
     """
     small = with_loss(derive_model(shrink(model, seed)), loss)
-    T = min(max(small.depths().values(), default=0) + 2, MOST_STEPS)
+    T = min(max(small.state_depths.values(), default=0) + 2, MOST_STEPS)
     detail = f"T={T}, sizes <= 2, {points} rational points"
     systems = {"parameter": vjp(small), "input": vjp(small, wrt=("inputs",)), "state": vjp(small, wrt=("state",))}
     for system in systems.values():
@@ -202,7 +202,7 @@ class _Point:
         }
         state = {
             name: self._array("state", name, (depth, forward.signals[name].size), first=1 - depth)[:, None]
-            for name, depth in forward.depths().items()
+            for name, depth in forward.state_depths.items()
             if not isinstance(forward.signals[name].initial, str)
         }
         functions = self.functions.on_arrays()

@@ -102,7 +102,7 @@ class Unrolling:
         for name, signal in self.system.signals.items():
             if signal.kind == "input":
                 self._add("input", name, [(t, j) for t in range(1, self.T + 1) for j in range(signal.size)])
-        for name, depth in self.system.depths().items():
+        for name, depth in self.system.state_depths.items():
             signal = self.system.signals[name]
             if not isinstance(signal.initial, str):
                 self._add("state", name, [(t, j) for t in range(1 - depth, 1) for j in range(signal.size)])
