@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from codegen.functions import FUNCTIONS
 from rnngraph.errors import GraphError, UnsupportedError
-from rnngraph.expressions import clip, nearest, normalize_name
+from rnngraph.words import clip, nearest, normalize_name
 
 NODE_ATTRIBUTES = ("kind", "size", "activation", "equation", "bias", "initial")
 EDGE_ATTRIBUTES = ("delay", "structure", "parameter", "port", "value", "mask")

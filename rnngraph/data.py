@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rnngraph.errors import DataError
-from rnngraph.expressions import clip, nearest
+from rnngraph.words import clip, nearest
 
 Array = NDArray[Any]
 

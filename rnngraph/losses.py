@@ -22,8 +22,8 @@ from rnngraph.equations import (
     fresh_name,
 )
 from rnngraph.errors import OptionError
-from rnngraph.expressions import parse_equation
 from rnngraph.model import Expression
+from rnngraph.parsing import parse_equation
 from rnngraph.system import System
 
 LOSSES = ("mse", "cross_entropy", "binary_cross_entropy")

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from codegen.functions import FUNCTIONS
 from rnngraph.attributes import EdgeRecord, NodeRecord, check_text, read_constant, read_edge, read_node
 from rnngraph.errors import EquationError, GraphError
-from rnngraph.expressions import parse_equation
 from rnngraph.model import Edge, Expression, Model, Node
+from rnngraph.parsing import parse_equation
 from rnngraph.paths import check_cycles, check_reachability
 
 

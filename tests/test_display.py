@@ -297,9 +297,7 @@ def test_signals_read_once_in_a_circle_are_shown() -> None:
     )
     system = System("", signals, {}, equations, ())
     lines = [line for _, line in equation_lines(system)]
-    assert lines in (
-        [f"{shown}(t) = 2 * {shown}(t+2)", "c(t) = sum_units(c(t+1)) + c(t+2)"] for shown in ("a", "b")
-    )
+    assert lines in ([f"{shown}(t) = 2 * {shown}(t+2)", "c(t) = sum_units(c(t+1)) + c(t+2)"] for shown in ("a", "b"))
 
 
 def test_every_equation_stays_on_one_line_whatever_the_names() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from codegen.functions import FUNCTIONS, PointwiseFunction
 from rnngraph.errors import EquationError
-from rnngraph.expressions import parse_equation
+from rnngraph.parsing import parse_equation
 
 F = {name: rule.symbol for name, rule in FUNCTIONS.items()}
 X, Y, S = (sympy.Symbol(name, real=True) for name in "xys")

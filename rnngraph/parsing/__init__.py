@@ -1,0 +1,5 @@
+"""Reading pointwise equations, from text or from sympy, without ever executing them."""
+
+from rnngraph.parsing.equation import parse_equation
+
+__all__ = ["parse_equation"]
