@@ -43,7 +43,7 @@ demo: $(VENV)/.demo ## declare three networks, emit their code, forecast the sun
 test: $(VENV)/.test ## every test that needs no other framework
 	$(PYTEST) -q -n $(WORKERS) -m "not peers"
 
-test-peers: $(VENV)/.peers ## compare with torch, JAX and ONNX Runtime
+test-peers: $(VENV)/.peers ## compare with torch and JAX
 	$(PYTEST) -q -m peers
 
 lint: $(VENV)/.dev ## ruff and mypy
@@ -58,8 +58,8 @@ benchmark: $(VENV)/.peers ## time the emitted kernels beside a hand-written one 
 	$(BIN)/python -m benchmarks.lstm
 	$(BIN)/python -m benchmarks.compile_time
 
-golden: $(VENV)/.test ## write the golden files anew from what is emitted now
-	$(PYTEST) -q tests/test_golden.py --update-golden
+golden: $(VENV)/.test ## write golden files, README output and file lists anew from what is there now
+	$(PYTEST) -q tests/test_golden.py tests/test_examples.py --update-golden
 
 clean: ## remove what the other targets made, .venv included
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
