@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import textwrap
@@ -100,9 +99,7 @@ def _notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:
 
 def rule_source(rule: str) -> str:
     """The text of an initialisation rule without its annotations, as it stands in an emitted file."""
-    function = ast.parse(textwrap.dedent(inspect.getsource(RULES[rule]))).body[0]
-    assert isinstance(function, ast.FunctionDef)
-    function.returns = None
-    for argument in function.args.args:
-        argument.annotation = None
-    return ast.unparse(function)
+    function = RULES[rule]
+    lines = textwrap.dedent(inspect.getsource(function)).rstrip().splitlines()
+    body = next(number for number, line in enumerate(lines) if line.endswith(":")) + 1
+    return "\n".join([f"def {rule}({', '.join(inspect.signature(function).parameters)}):", *lines[body:]])
