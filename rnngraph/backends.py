@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
+import numpy as np
+
 from codegen.ir import Program
 from codegen.load import load_source
 from codegen.printers import print_cupy, print_numpy
@@ -24,7 +26,10 @@ def check_backend(backend: object, dtype: object) -> tuple[str, str]:
         )
     if not isinstance(backend, str) or backend not in PRINTERS:
         raise OptionError("backend", repr(backend), f"one of {list(PRINTERS)}", "check the spelling")
-    name = getattr(dtype, "__name__", None) or getattr(dtype, "name", None) or str(dtype)
+    try:
+        name = np.dtype(dtype).name  # type: ignore[call-overload]
+    except TypeError:
+        name = ""
     if name not in DTYPES:
         raise OptionError("dtype", repr(dtype), f"one of {list(DTYPES)}", "train in one of these")
     return backend, name

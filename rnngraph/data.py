@@ -104,6 +104,12 @@ def check_weights(weights: object, T: int, batch: int, dtype: DTypeLike) -> Arra
         raise DataError(
             "weights", f"{array[where]:g} at {list(where)}", "weights >= 0", "use 0 for a step that does not count"
         )
+    with np.errstate(over="ignore"):
+        total = array.sum(dtype=np.float64)
+    if not math.isfinite(total):
+        raise DataError(
+            "weights", "a sum that is not finite", "weights of moderate size", "divide the weights by a number"
+        )
     if not array.any():
         raise DataError("weights", "zeros only", "at least one weight above 0", "leave out a batch without valid steps")
     return array
@@ -168,7 +174,8 @@ def _mapping(where: str, given: object, names: Iterable[str], partial: bool = Fa
     return given
 
 
-def _as_array(where: str, value: object) -> Array:
+def as_array(where: str, value: object) -> Array:
+    """``value`` as an array; DataError when it is none (ragged lists, masked arrays)."""
     if isinstance(value, np.ma.MaskedArray):
         raise DataError(
             where, "a masked array", "a plain array", "fill it (value.filled(0)) and mask steps by weights=0"
@@ -184,8 +191,8 @@ def _as_array(where: str, value: object) -> Array:
 def _real(where: str, value: object, dtype: DTypeLike) -> Array:
     """A C-contiguous array of the dtype, not copied where it is one already."""
     if isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim and value.flags.c_contiguous:
-        return value if not isinstance(value, np.ma.MaskedArray) else _as_array(where, value)
-    array = _as_array(where, value)
+        return value if not isinstance(value, np.ma.MaskedArray) else as_array(where, value)
+    array = as_array(where, value)
     if array.dtype.kind not in "biuf":
         remedy = "split it into real and imaginary units" if array.dtype.kind == "c" else "convert it to numbers"
         raise DataError(where, f"dtype {array.dtype}", "real numbers", remedy)
@@ -235,7 +242,7 @@ def _finite(where: str, array: Array, given: object, remedy: str) -> None:
 
 def _classes(where: str, value: object, size: int, shape: tuple[int, int]) -> Array:
     """Integer classes (T, batch) of cross entropy."""
-    array = _as_array(where, value)
+    array = as_array(where, value)
     expected = f"integers from 0 to {size - 1} of shape {shape}"
     if array.shape == (*shape, size) and size > 1:
         raise DataError(where, f"shape {array.shape}", expected, "turn one-hot targets into classes: array.argmax(-1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
-from rnngraph.errors import BackendError
+from rnngraph.errors import BackendError, OptionError
+from rnngraph.files import as_path, write_atomic
 from rnngraph.listing import as_text_drawing, time_text
 from rnngraph.model import Edge, Model, Node
 from rnngraph.validate import validate
@@ -33,6 +35,7 @@ NOW, DELAYED = "#444444", "#b5442b"
 MOST_LINES = 3
 LONGEST = 18
 DPI = 150
+FORMATS = (".png", ".pdf", ".svg")
 
 Position = tuple[float, float]
 
@@ -62,10 +65,17 @@ def draw(graph: nx.MultiDiGraph, path: str | os.PathLike[str] | None = None) -> 
     """Draw ``graph`` and return the matplotlib Figure; write it to ``path`` (.png, .pdf, .svg) if one is given.
 
     Signals flow from left to right; what is read from an earlier time step is drawn red and dashed, with its time.
-    Raises BackendError without matplotlib, GraphError and its kin when the graph breaks the contract.
+    Raises BackendError without matplotlib, GraphError and its kin when the graph breaks the contract, OptionError for a
+    path of another format, DataError where the folder cannot be written to.
     """
     if not DRAWS:
         raise BackendError("draw", "no matplotlib", "matplotlib >= 3.8", "pip install rnngraph[plot]")
+    suffix = FORMATS[0] if path is None else as_path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise OptionError(
+            "path", f"the ending {suffix!r}" if suffix else "no ending", f"one of {', '.join(FORMATS)}",
+            "end the path with one of them, or write another format with savefig of the figure that draw returns",
+        )  # fmt: skip
     model = validate(graph)
     places = layout(model)
     figure = Figure(layout=None)
@@ -89,7 +99,9 @@ def draw(graph: nx.MultiDiGraph, path: str | os.PathLike[str] | None = None) -> 
     axes.set_ylim(low, high)
     figure.set_size_inches(right - left, high - low)
     if path is not None:
-        figure.savefig(path, dpi=DPI)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=DPI, format=suffix.removeprefix("."))
+        write_atomic(path, picture.getvalue())
     return figure
 
 

@@ -70,11 +70,6 @@ def reads_of(expression: Expression) -> list[Read]:
     return [found for symbol in symbols_of(expression) if isinstance(found := meaning(symbol), Read)]
 
 
-def parameters_of(expression: Expression) -> list[str]:
-    """The vector parameters an expression reads, ordered by name."""
-    return [found for symbol in symbols_of(expression) if isinstance(found := meaning(symbol), str)]
-
-
 @dataclass(frozen=True)
 class Signal:
     """A sequence of vectors of ``size`` units.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
+import numbers
 import os
 import secrets
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,9 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
-from rnngraph.errors import DataError, GraphError
+from rnngraph.errors import DataError, EquationError, GraphError, OptionError
+from rnngraph.parsing import parse_equation
+from rnngraph.words import clip
 
 _NODE_KEYS = ("id",)
 _EDGE_KEYS = ("source", "target", "key")
@@ -27,18 +32,52 @@ _EDGE_KEYS = ("source", "target", "key")
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write ``content`` to ``path`` whole or not at all: a new file beside it takes its place at the end.
 
-    Text is written as UTF-8. Raises DataError where the folder cannot be written to.
+    Text is written as UTF-8. Raises DataError where the folder cannot be written to, OptionError where ``path`` is no
+    path.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    target = as_path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
+    with _replacement(target) as temporary:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise what ``write_atomic`` would raise for ``path``, before the work whose result goes there.
+
+    A file is made in the folder and removed, as permissions alone tell little. What stands at ``path`` is left alone.
+    """
+    target = as_path(path)
+    with _replacement(target) as temporary:
+        temporary.open("xb").close()
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+def as_path(path: object) -> Path:
+    """``path`` as a Path; raises OptionError for anything that names no file."""
+    expected = "text or a pathlib.Path that names a file"
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise OptionError("path", f"{clip(path)} of type {type(path).__name__}", expected, "give the file's path")
+    try:
+        usable = b"\0" not in os.fsencode(path) and Path(path).name != ""
+    except UnicodeEncodeError:  # a lone surrogate
+        usable = False
+    if not usable:
+        raise OptionError("path", clip(os.fspath(path)), expected, "give the file's path")
+    return Path(path)
+
+
+@contextmanager
+def _replacement(target: Path) -> Iterator[Path]:
+    """The path of a new file beside ``target``, removed at the end if it is still there; OSError becomes DataError."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
+            yield temporary
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -54,17 +93,21 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
 def save_graph(graph: nx.MultiDiGraph, path: str | os.PathLike[str]) -> None:
     """Write ``graph`` as node-link JSON (the form of ``networkx.node_link_data`` with ``edges="edges"``).
 
-    Arrays become lists and sympy equations their text. Raises GraphError for anything JSON cannot hold.
+    Arrays, tuples and ranges become lists, numbers of other types int or float, and sympy equations their text in the
+    functions of the table: ``validate`` makes an equal Model of what ``load_graph`` reads. Raises GraphError for
+    anything JSON cannot hold (EquationError for an equation that cannot be read), DataError where the folder cannot be
+    written to, OptionError where ``path`` is no path.
     """
     if not isinstance(graph, nx.MultiDiGraph):
         raise GraphError("graph", type(graph).__name__, "a networkx.MultiDiGraph", "build the network as one")
     nodes = []
     for node, attributes in graph.nodes(data=True):
-        nodes.append({"id": _plain(node, f"node {node!r}"), **_attributes(attributes, _NODE_KEYS, f"node {node!r}")})
+        where = f"node {node!r}"
+        nodes.append({"id": _name(node, where), **_attributes(attributes, _NODE_KEYS, where)})
     edges = []
     for source, target, key, attributes in graph.edges(keys=True, data=True):
         where = f"edge {source!r} -> {target!r}"
-        ends = {"source": _plain(source, where), "target": _plain(target, where), "key": _plain(key, where)}
+        ends = {"source": _name(source, where), "target": _name(target, where), "key": _plain(key, where)}
         edges.append({**ends, **_attributes(attributes, _EDGE_KEYS, where)})
     content = {
         "directed": True,
@@ -79,11 +122,13 @@ def save_graph(graph: nx.MultiDiGraph, path: str | os.PathLike[str]) -> None:
 def load_graph(path: str | os.PathLike[str]) -> nx.MultiDiGraph:
     """Read a graph from node-link JSON; the graph is not validated yet.
 
-    Raises DataError where the file cannot be read or is no JSON, GraphError where the JSON is no directed multigraph.
+    Raises DataError where the file cannot be read or is no JSON, GraphError where the JSON is no directed multigraph,
+    OptionError where ``path`` is no path.
     """
-    where = f"file {str(path)!r}"
+    file = as_path(path)
+    where = f"file {str(file)!r}"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
     except (ValueError, RecursionError) as error:
@@ -125,23 +170,54 @@ def _attributes(attributes: Mapping[Any, Any], reserved: tuple[str, ...], where:
     for name, value in attributes.items():
         if not isinstance(name, str) or name in reserved:
             raise GraphError(where, f"the attribute {name!r}", f"text other than {list(reserved)}", "rename it")
-        plain[name] = _plain(value, f"{where}, attribute {name!r}")
+        equation = name == "equation" and isinstance(value, sympy.Basic)
+        plain[name] = _text(value, where) if equation else _plain(value, f"{where}, attribute {name!r}")
     return plain
+
+
+def _text(equation: Any, where: str) -> str:
+    """A sympy equation as text that ``parse_equation`` reads back to the same expression."""
+    names = {symbol.name for symbol in equation.atoms(sympy.Symbol)}
+    expression, _ = parse_equation(equation, names, where)
+    text = str(expression)
+    try:
+        same = parse_equation(text, names, where)[0] == expression
+    except EquationError:  # numbers or exponents beyond what text may have
+        same = False
+    if not same:
+        raise GraphError(
+            where, f"the equation {clip(text)}, whose text does not read back", "an equation that text can hold",
+            "write the equation as text, or split it into several nodes",
+        )  # fmt: skip
+    return text
+
+
+def _name(node: Any, where: str) -> Any:
+    """A node in JSON's own types. ``validate`` calls it by its ``str``, so where that would change it is written."""
+    plain = _plain(node, where)
+    return plain if str(_hashable(plain, where)) == str(node) else str(node)
 
 
 def _plain(value: Any, where: str) -> Any:
     """``value`` in JSON's own types."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if value is None or isinstance(value, str | bool | int):
+    if hasattr(value, "__array__") and not isinstance(value, sympy.Basic):
+        value = np.asarray(value).tolist()
+    if isinstance(value, str):
+        if not _encodable(value):
+            raise GraphError(where, f"{clip(value)} with a lone surrogate", "text of UTF-8", "remove that character")
         return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        if not math.isfinite(number):
             raise GraphError(where, repr(value), "a finite number", "JSON holds finite numbers only")
-        return value
+        return number
     if isinstance(value, sympy.Basic):
         return str(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [_plain(each, where) for each in value]
     if isinstance(value, Mapping):
         return {str(name): _plain(each, where) for name, each in value.items()}
@@ -149,6 +225,14 @@ def _plain(value: Any, where: str) -> Any:
         where, f"a value of type {type(value).__name__}", "text, numbers, lists, arrays or sympy expressions",
         "give the attribute such a value",
     )  # fmt: skip
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _mapping(value: object, where: str) -> dict[str, Any]:
@@ -179,11 +263,13 @@ def load_table(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
     """Columns of a CSV file (name -> (rows,)) or arrays of an npz file (name -> array), as float64.
 
     A CSV's first row is a header unless it holds numbers only; without one the columns are called "1", "2", ...
-    Fields are separated by commas, semicolons or tabs. Raises DataError with the line of a field that is no number.
+    Fields are separated by commas, semicolons or tabs. Raises DataError with the line of a field that is no number,
+    OptionError where ``path`` is no path.
     """
-    where = f"file {str(path)!r}"
+    file = as_path(path)
+    where = f"file {str(file)!r}"
     try:
-        return _load_npz(Path(path), where) if str(path).endswith(".npz") else _load_csv(Path(path), where)
+        return _load_npz(file, where) if file.suffix == ".npz" else _load_csv(file, where)
     except OSError as error:
         raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnngraph.errors import OptionError
+from rnngraph.words import clip
 
 ROLES = ("input_weight", "recurrent_weight", "diagonal", "bias", "forget_bias", "initial")
 
@@ -149,11 +150,16 @@ def initialise(
     """Initial values of all parameters, name -> float64 array of the parameter's shape.
 
     ``rules`` maps a parameter's name or a role to the name of a rule; a name goes before a role, a role before
-    ``default_rule``. Raises ``OptionError`` for an unknown rule, for a key that is neither a parameter nor a role,
-    for a matrix rule on another shape and for a seed that is not an integer >= 0.
+    ``default_rule``. Raises ``OptionError`` for rules that are no mapping, for an unknown rule, for a key that is
+    neither a parameter nor a role, for a matrix rule on another shape and for a seed that is not an integer >= 0.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise OptionError("seed", repr(seed), "an integer >= 0", "give a seed such as 0")
+    if rules is not None and not isinstance(rules, Mapping):
+        raise OptionError(
+            "initialisation rules", f"{clip(rules)} of type {type(rules).__name__}",
+            "a mapping from names of parameters or roles to rules", 'write {"bias": "zeros"} for instance',
+        )  # fmt: skip
     every = list(specs)
     given = dict(rules or {})
     names = [spec.name for spec in every]
@@ -166,9 +172,9 @@ def initialise(
                 f"a parameter ({', '.join(names) or 'there are none'}) or a role ({', '.join(ROLES)})",
                 _nearest(key, known),
             )
-        if rule not in RULES:
+        if not isinstance(rule, str) or rule not in RULES:
             raise OptionError(
-                f"initialisation rule of {key!r}", repr(rule), f"one of {', '.join(RULES)}", _nearest(rule, RULES)
+                f"initialisation rule of {key!r}", clip(rule), f"one of {', '.join(RULES)}", _nearest(rule, RULES)
             )
     values = {}
     for spec in every:

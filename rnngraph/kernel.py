@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnngraph.backends import load_module
-from rnngraph.data import check_inputs, check_parameters, check_state, check_targets, check_weights
+from rnngraph.data import as_array, check_inputs, check_parameters, check_state, check_targets, check_weights
 from rnngraph.errors import DataError, OptionError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
@@ -85,10 +85,12 @@ class Kernel:
         """
         roles = self.compilation.roles
         specs = [ParameterSpec(name, shape, roles[name]) for name, shape in self._shapes.items()]
+        if not rules:
+            initialise([], seed)  # checks the seed
+            return self.module.init(seed)
         values = initialise(specs, seed, rules)
         params = self.module.init(seed)
-        for name in values if rules else ():
-            params[name] = values[name]
+        params.update(values)
         return params
 
     def initial_state(self, batch: int = 1, params: Arrays | None = None) -> dict[str, Array]:
@@ -108,7 +110,8 @@ class Kernel:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Outputs (T, batch, size) by name, and the state after the last step; ``state`` carries a sequence on.
 
-        Raises DataError for inputs, parameters or a state of wrong names, shapes, dtypes or values.
+        Raises DataError for inputs, parameters or a state of wrong names, shapes, dtypes or values. The kernel's own
+        parameters, as ``init`` makes them, are taken as they are.
         """
         checked, _, batch = self._inputs(inputs)
         result: tuple[dict[str, Array], dict[str, Array]] = self.module.forward(
@@ -119,15 +122,16 @@ class Kernel:
     def step(self, params: Arrays, state: Arrays | None, inputs: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """One time step, for streams: inputs and outputs (batch, size) by name; returns the next state too."""
         if isinstance(inputs, Mapping):
-            for name, value in inputs.items():
-                if np.ndim(value) != 2:
-                    expected = f"(batch, {self.program.inputs.get(name, 'size')})"
-                    remedy = "give one time step: no time axis"
-                    raise DataError(f"input {name!r}", f"shape {np.shape(value)}", expected, remedy)
-            inputs = {
-                name: value[None] if hasattr(value, "ndim") else np.asarray(value)[None]
+            arrays = {
+                name: value if hasattr(value, "ndim") else as_array(f"input {name!r}", value)
                 for name, value in inputs.items()
             }
+            for name, array in arrays.items():
+                if array.ndim != 2:
+                    expected = f"(batch, {self.program.inputs.get(name, 'size')})"
+                    remedy = "give one time step: no time axis"
+                    raise DataError(f"input {name!r}", f"shape {array.shape}", expected, remedy)
+            inputs = {name: array[None] for name, array in arrays.items()}
         outputs, state = self.forward(params, inputs, state)
         return {name: value[0] for name, value in outputs.items()}, state
 
@@ -154,8 +158,15 @@ class Kernel:
 
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
-        each stage. Printing it gives a table."""
-        return explain(self.compilation, T, batch)
+        each stage. Printing it gives a table. The buffers are those of the program before the backend's own passes."""
+        for name, value in (("T", T), ("batch", batch)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise OptionError(name, repr(value), "an integer >= 1", "give the length and number of sequences")
+        return explain(self.compilation, int(T), int(batch))
+
+    def release_workspaces(self) -> None:
+        """Free the buffers that the calling thread keeps between calls."""
+        self.module.release_workspaces()
 
     # Checks. Arrays that live on a device are checked by shape alone, by the module itself.
 

@@ -58,7 +58,7 @@ def with_loss(system: System, loss: object) -> System:
         target = fresh_name(f"target_{output}", signals)
         signals[target] = Signal(target, size, "target", output)
         names[output] = chosen if isinstance(chosen, str) and chosen in LOSSES else "expression"
-        if chosen == "cross_entropy":
+        if names[output] == "cross_entropy":
             if size < 2:
                 raise OptionError(
                     "loss", f"cross_entropy on output {output!r} of size {size}", "one unit per class, two at least",
@@ -84,6 +84,11 @@ def with_loss(system: System, loss: object) -> System:
 
 def _loss_expression(chosen: object) -> Expression:
     """The loss of one unit as an expression in Y and TARGET."""
+    if not isinstance(chosen, str | sympy.Basic):
+        raise OptionError(
+            "loss", f"a {type(chosen).__name__}", f"one of {list(LOSSES)} or an expression in y and target",
+            "give a name, a string or a sympy expression",
+        )  # fmt: skip
     if chosen == "mse":
         return (Y - TARGET) ** 2
     if chosen == "binary_cross_entropy":

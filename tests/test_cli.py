@@ -57,12 +57,16 @@ def test_version() -> None:
         (("emit", SMALL, "--backend", "fortran"), "fortran"),
         (("emit", SMALL, "--dtype", "int8"), "int8"),
         (("emit", SMALL, "--output", "none/file.py"), "none/file.py"),
+        (("show", SMALL, "--save", "none/net.json"), "none/net.json"),
+        (("train", SMALL, "empty.csv", "--save", "none/params.npz"), "none/params.npz"),
+        (("train", SMALL, "empty.csv", "--save", "empty.csv/params.npz"), "empty.csv/params.npz"),
     ],
 )
 def test_errors_are_one_line(
     arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("empty.csv").touch()
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("rnngraph: ") and result.stderr.count("\n") == 1
@@ -101,7 +105,12 @@ def test_emit(tmp_path: Path) -> None:
 
 def test_verify() -> None:
     text = succeed("verify", SMALL)
-    assert "passed" in text and "yes" in text
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    expected = rg.verify(read_graph(SMALL)).rows
+    assert [(row[0], row[1], row[4], row[5]) for row in rows] == [
+        (row.check, row.quantity, "yes", row.detail) for row in expected
+    ]
+    assert all(row.detail for row in expected) and "compared" in text
 
 
 def test_graph_from_a_python_file(tmp_path: Path) -> None:
@@ -120,8 +129,37 @@ def test_graph_from_a_python_file(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match="found a int"):
         read_graph(f"{file}:number")
     file.write_text("x = = 1\n", encoding="utf-8")
-    with pytest.raises(OptionError, match=r"nets.py, line 1: found invalid syntax"):
+    with pytest.raises(OptionError, match=r"nets.py:net: found SyntaxError at .*nets.py:1: invalid syntax"):
         read_graph(f"{file}:net")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import nothing_of_this_name\n", "ModuleNotFoundError at nets.py:1: No module named 'nothing_of_this_name'"),
+        ("\ndef net():\n    return [][1]\n", "IndexError at nets.py:3: list index out of range"),
+        ("\ndef net(size, *more, depth=1):\n    pass\n", "a function that needs size (nets.py:2)"),
+        ("class net:\n    def __init__(self, size):\n        pass\n", "TypeError at nets.py: "),
+        ("import broken\n", "broken.py:2: "),
+        ("import sys\nsys.exit(3)\n", "SystemExit at nets.py:2: 3"),
+        ("raise ValueError('a\\nb')\n", "ValueError at nets.py:1: a b"),
+        ("raise ValueError\n", "ValueError at nets.py:1; expected"),
+        ("def net():\n    return net()\n", "RecursionError at nets.py:2: "),
+        ("import rnngraph as rg\nnet = rg.zoo.lstm(0, 3)\n", "inputs"),
+        ("x = '\0'\n", "null bytes"),
+    ],
+)
+def test_errors_in_a_python_file_are_one_line(
+    text: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.py").write_text("x = 1\ny = = 2\n", encoding="utf-8")
+    Path("nets.py").write_text(text, encoding="utf-8")
+    result = run("show", "nets.py:net")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("rnngraph: ") and result.stderr.count("\n") == 1
+    assert found in result.stderr.replace(f"{tmp_path}/", "")
+    assert result.stdout == ""
 
 
 def series(path: Path, steps: int = 60) -> Path:
@@ -169,6 +207,14 @@ def test_train_errors(tmp_path: Path, arguments: tuple[str, ...], message: str) 
     result = run("train", SMALL, str(series(tmp_path / "series.csv")), *arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("rnngraph: ") and message in result.stderr
+
+
+def test_divergence_is_one_line(tmp_path: Path) -> None:
+    data = str(series(tmp_path / "series.csv"))
+    for optimizer in ("sgd", "adam"):
+        result = run("train", SMALL, data, "--learning-rate", "1e30", "--optimizer", optimizer)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("rnngraph: epoch ") and result.stderr.count("\n") == 1
 
 
 def test_columns_to_arrays() -> None:

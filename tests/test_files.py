@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
 import sympy
 
-from rnngraph.errors import DataError, GraphError
-from rnngraph.files import load_graph, load_table, save_arrays, save_graph, write_atomic
+from codegen.functions import FUNCTIONS
+from rnngraph.errors import DataError, EquationError, GraphError, OptionError
+from rnngraph.files import check_writable, load_graph, load_table, save_arrays, save_graph, write_atomic
+from rnngraph.model import Model
+from rnngraph.validate import validate
 
 
 def network() -> nx.MultiDiGraph:
@@ -47,7 +52,85 @@ def test_form_is_networkx_node_link(tmp_path: Path) -> None:
     assert nx.utils.graphs_equal(read, load_graph(path))
 
 
-@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, b"x"])
+S = sympy.Symbol("s")
+
+
+def saved_and_loaded(graph: nx.MultiDiGraph, folder: Path) -> nx.MultiDiGraph:
+    save_graph(graph, folder / "net.json")
+    return load_graph(folder / "net.json")
+
+
+def assert_equal_models(found: Model, expected: Model) -> None:
+    assert list(found.nodes.items()) == list(expected.nodes.items())
+    assert found.edges == expected.edges
+    assert list(found.parameters.items()) == list(expected.parameters.items())
+    assert found.constants.keys() == expected.constants.keys()
+    for name, value in expected.constants.items():
+        np.testing.assert_array_equal(found.constants[name], value)
+
+
+@pytest.mark.parametrize(
+    ("equation", "text"),
+    [
+        (sympy.Abs(S), "abs(s)"),
+        (sympy.Max(S, 0), "maximum(0, s)"),
+        (sympy.Min(S, 1), "minimum(1, s)"),
+        (sympy.Max(S, 0, -(S**2)), None),
+        (sympy.atan(S), "arctan(s)"),
+        (sympy.pi * S, None),
+        (sympy.E * S, None),
+        (sympy.exp(2 * S), "exp(2*s)"),
+        (sympy.sqrt(S**2 + 1), "sqrt(s**2 + 1)"),
+        (1 / sympy.sqrt(S**2 + 1), "1/sqrt(s**2 + 1)"),
+        (S / 3 - sympy.Rational(2, 7) / S**3, "s/3 - 2/(7*s**3)"),
+        (sympy.Float(1e-200) * S, None),
+        (sympy.Function("gelu")(S), "gelu(s)"),
+        *((rule.symbol(*[S, S**2 / 3][: rule.arity]), None) for rule in FUNCTIONS.values()),
+    ],
+)
+def test_sympy_equation_comes_back_as_the_same_model(tmp_path: Path, equation: object, text: str | None) -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("y", kind="output", size=2, equation=equation)
+    graph.add_edge("x", "y")
+    loaded = saved_and_loaded(graph, tmp_path)
+    assert isinstance(loaded.nodes["y"]["equation"], str)
+    assert text in (None, loaded.nodes["y"]["equation"])
+    assert_equal_models(validate(loaded), validate(graph))
+
+
+def test_other_accepted_types_come_back_as_the_same_model(tmp_path: Path) -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node(1, kind="input", size=sympy.Integer(2))
+    graph.add_node(Fraction(1, 2), size=np.int64(2), initial=Fraction(1, 3), bias=np.bool_(True))
+    graph.add_node(np.float32(0.1), size=2, initial=np.float32(0.1), activation=np.str_("tanh"))
+    graph.add_node("y", kind="output", size=2, initial=sympy.Rational(1, 7), equation=S + sympy.Symbol("ſ"))
+    graph.add_edge(1, Fraction(1, 2), delay=range(3))
+    graph.add_edge(Fraction(1, 2), np.float32(0.1), delay=(0, np.int32(2)))
+    graph.add_edge(np.float32(0.1), "y", structure="fixed", value=(range(2), np.ones(2)), delay=sympy.Integer(1))
+    graph.add_edge("y", "y", delay=1, port="ſ")  # NFKC: s
+    graph.add_edge(Fraction(1, 2), Fraction(1, 2), delay=1, structure="diagonal", parameter=None)
+    assert_equal_models(validate(saved_and_loaded(graph, tmp_path)), validate(graph))
+
+
+@pytest.mark.parametrize(
+    ("equation", "error", "match"),
+    [
+        (sympy.zeta(S), EquationError, "node 'x': .*unknown function"),
+        (sympy.Float(1e-320) * S, GraphError, "node 'x': .*does not read back; .* write the equation as text"),
+    ],
+)
+def test_equation_that_text_cannot_hold_is_refused(
+    tmp_path: Path, equation: object, error: type[Exception], match: str
+) -> None:
+    graph = network()
+    graph.nodes["x"]["equation"] = equation
+    with pytest.raises(error, match=match):
+        save_graph(graph, tmp_path / "net.json")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, b"x", "\ud800"])
 def test_unsavable_attribute_is_named_and_no_file_is_left(tmp_path: Path, value: object) -> None:
     graph = network()
     graph.nodes["x"]["note"] = value
@@ -94,6 +177,26 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old"
     with pytest.raises(DataError, match="No such file"):
         write_atomic(tmp_path / "none" / "new", "new")
+    assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [5, None, b"net.json", "", "a\0b", "\ud800", "/"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    for use in (load_graph, load_table, check_writable, lambda path: save_graph(network(), path)):
+        with pytest.raises(OptionError, match=r"path: found .*; expected text or a pathlib\.Path"):
+            use(path)
+
+
+def test_writability_is_checked_without_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "old"
+    path.write_text("old")
+    check_writable(path)
+    check_writable(tmp_path / "new")
+    assert path.read_text() == "old"
+    assert [path] == list(tmp_path.iterdir())
+    for wrong, match in ((tmp_path / "none" / "new", "No such file"), (path / "new", "Not a dir"), (tmp_path, "Is a")):
+        with pytest.raises(DataError, match=match):
+            check_writable(wrong)
     assert [path] == list(tmp_path.iterdir())
 
 

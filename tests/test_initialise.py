@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -95,11 +97,15 @@ def test_rules_by_name_go_before_rules_by_role() -> None:
         ({"W": "glorott"}, 0, "did you mean 'glorot'"),
         ({"bais": "zeros"}, 0, "did you mean 'bias'"),
         ({"D": "orthogonal"}, 0, r"parameter 'D'.*\(50,\).*matrix"),
+        (["a"], 0, "found \\['a'\\] of type list; expected a mapping"),
+        ("zeros", 0, "of type str; expected a mapping"),
+        ({"W": ["glorot"]}, 0, r"rule of 'W': found \['glorot'\]; expected one of glorot"),
+        ({"W": None}, 0, "rule of 'W': found None"),
         (None, -1, "integer >= 0"),
         (None, True, "integer >= 0"),
     ],
 )
-def test_errors_name_what_is_wrong(rules: dict[str, str] | None, seed: int, text: str) -> None:
+def test_errors_name_what_is_wrong(rules: Any, seed: int, text: str) -> None:
     with pytest.raises(OptionError, match=text):
         initialise([W, D], seed, rules)
 

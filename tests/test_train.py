@@ -361,7 +361,7 @@ def test_divergence_at_once_leaves_the_initial_parameters() -> None:
 def test_last_update_that_overflows_is_taken_back() -> None:
     params = Params([0.5, 0.25], "float32")
     inputs, targets = regression()
-    with np.errstate(all="ignore"), pytest.raises(TrainingError, match="parameter that is not finite"):
+    with pytest.raises(TrainingError, match="parameter that is not finite"):  # and no warning of numpy's
         quiet(Linear(), params, (inputs, {"y": targets["y"] * 1e18}), SGD(1e30), 1)
     assert params.vector.tolist() == [0.5, 0.25]
 
@@ -401,12 +401,29 @@ def test_interrupt_inside_an_update_takes_it_back() -> None:
         ({"optimizer": "adam"}, "optimizer: found 'adam'"),
         ({"optimizer": LBFGS(), "batch_size": 2}, "with LBFGS"),
         ({"optimizer": LBFGS(), "clip_norm": 2.0}, "with LBFGS"),
+        ({"optimizer": Adam}, r"optimizer: found the class Adam; .* write Adam\(\)"),
+        ({"optimizer": LBFGS}, r"optimizer: found the class LBFGS; .* write LBFGS\(\)"),
         ({"callbacks": [3]}, "callbacks"),
+        ({"callbacks": print}, r"callbacks: .*; expected a list of .*; remedy: write callbacks=\[print\]"),
+        ({"callbacks": None}, "callbacks: found None"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], text: str) -> None:
     with pytest.raises(OptionError, match=text):
         quiet(Linear(), Params([0.0, 0.0]), regression(), **options)
+
+
+@pytest.mark.parametrize(("kernel", "found"), [(None, "None"), (3, "3 of type int"), (Linear, "of type type")])
+def test_what_is_no_kernel_is_refused(kernel: Any, found: str) -> None:
+    with pytest.raises(OptionError, match=f"kernel: found .*{found}; expected a compiled network; .*compile"):
+        quiet(kernel, Params([0.0, 0.0]), regression())
+
+
+def test_callbacks_may_be_any_iterable() -> None:
+    heard: list[int] = []
+    once = (callback for callback in [lambda history: heard.append(history.epochs)])
+    quiet(Linear(), Params([0.0, 0.0]), regression(), SGD(0.1), 2, callbacks=once)
+    assert heard == [1, 2]
 
 
 X = np.ones((4, 3, 2))
@@ -446,7 +463,8 @@ def test_batch_size_with_a_list_is_refused() -> None:
 
 
 def test_params_without_a_vector_or_not_finite_are_refused() -> None:
-    with pytest.raises(DataError, match=r"kernel\.init\(\)"):
+    message = r"a dict without \.vector; .* changes in place; .*params = kernel\.init\(\), then params\[name\] = array"
+    with pytest.raises(DataError, match=message):
         quiet(Linear(), {"w": np.ones((2, 1))}, regression())
     with pytest.raises(DataError, match="NaN or infinite"):
         quiet(Linear(), Params([np.nan, 0.0]), regression())
@@ -459,6 +477,20 @@ def test_gradient_of_other_parameters_is_refused() -> None:
 
     with pytest.raises(OptionError, match="gradient vector of shape"):
         quiet(Other(), Params([0.0, 0.0]), regression())
+
+
+def test_kernel_without_the_gradient_by_the_parameters_is_refused() -> None:
+    class Gradients(dict[str, Any]):
+        vector = None
+
+    class OfInputs(Linear):
+        def loss_and_gradient(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+            return 1.0, Gradients()
+
+    params = Params([0.5, 0.25])
+    with pytest.raises(OptionError, match=r'no gradient by the parameters; .* compile the kernel with "parameters" in'):
+        quiet(OfInputs(), params, regression())
+    assert params.vector.tolist() == [0.5, 0.25]
 
 
 # --- L-BFGS

@@ -7,11 +7,14 @@ memory. Loops are barriers.
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Sequence
 
 from codegen.ir import Apply, Function, Loop, Statement, View
 from codegen.overlap import neighbours, same_place
 from codegen.passes.dependencies import dependencies
+
+Place = tuple[object, ...]
 
 
 def merge_neighbours(function: Function) -> Function:
@@ -37,25 +40,31 @@ def _merge_segment(segment: list[Statement]) -> list[Statement]:
     waits_for = dependencies(segment)
     done: set[int] = set()
     emitted: list[Statement] = []
-    calls = [index for index, statement in enumerate(segment) if isinstance(statement, Apply)]
-    by_start: dict[tuple[str, str, int], list[int]] = {}
-    by_stop: dict[tuple[str, str, int], list[int]] = {}
-    for index in calls:
-        call = segment[index]
-        assert isinstance(call, Apply)
-        by_start.setdefault((call.function, call.target.buffer.name, call.target.start), []).append(index)
-        by_stop.setdefault((call.function, call.target.buffer.name, call.target.stop), []).append(index)
+    by_start: dict[Place, deque[int]] = {}
+    by_stop: dict[Place, deque[int]] = {}
+    for index, statement in enumerate(segment):
+        if isinstance(statement, Apply):
+            by_start.setdefault(_place(statement, statement.target.start), deque()).append(index)
+            by_stop.setdefault(_place(statement, statement.target.stop), deque()).append(index)
     for index, statement in enumerate(segment):
         if index in done:
             continue
         group = {index}
         merged = statement
         while isinstance(merged, Apply):
-            key = merged.function, merged.target.buffer.name
-            beside = by_start.get((*key, merged.target.stop), []) + by_stop.get((*key, merged.target.start), [])
-            for partner in beside:
+            beside = (
+                by_start.get(_place(merged, merged.target.stop)),
+                by_stop.get(_place(merged, merged.target.start)),
+            )
+            for waiting in beside:
+                while waiting and waiting[0] in done:
+                    waiting.popleft()
+                # those behind the first one write to its memory, so they wait for it
+                partner = waiting[0] if waiting else index
+                if partner in group or not waits_for[partner] <= done:
+                    continue
                 joined = _join(merged, segment[partner])
-                if partner not in done | group and waits_for[partner] <= done and joined is not None:
+                if joined is not None:
                     merged = joined
                     group.add(partner)
                     break
@@ -64,6 +73,12 @@ def _merge_segment(segment: list[Statement]) -> list[Statement]:
         done |= group
         emitted.append(merged)
     return emitted
+
+
+def _place(call: Apply, column: int) -> Place:
+    """Where a call that begins or ends at ``column`` of the target's rows can be beside the call."""
+    target = call.target
+    return call.function, target.buffer.name, target.time, target.rows, target.transposed, target.vector, column
 
 
 def _join(first: Statement, second: Statement) -> Apply | None:

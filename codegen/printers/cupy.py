@@ -65,7 +65,14 @@ class CuPyPrinter(ModulePrinter):
     """Prints Fused statements as launches of kernels; the loop over t stays in Python."""
 
     xp = "cp"
-    imports = ("import functools", "import threading", "", "import cupy as cp", "import numpy as np")
+    imports = (
+        "import functools",
+        "import threading",
+        "from collections.abc import Mapping",
+        "",
+        "import cupy as cp",
+        "import numpy as np",
+    )
     needs = "cupy and numpy"
     held_bytes = "1 << 34"
 

@@ -16,13 +16,16 @@ from codegen.printers.views import ViewText, bound_text
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "OUTPUTS", "PARAMETERS", "Parameters", "RULES",
-    "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given", "gradient", "init",
-    "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np",
-    "outputs", "pack", "params", "product", "release_workspaces", "self", "state", "state_gradients", "step",
-    "stream", "t", "targets", "threading", "vector", "weights", "work", *(call.text.removeprefix("np.") for call in
-    UFUNCS.values()),
+    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
+    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
+    "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
+    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
+    "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
+    *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
+
+
+VIEW_BYTES = 200  # what a view of an array takes, about
 
 
 class ModulePrinter(abc.ABC):
@@ -31,7 +34,7 @@ class ModulePrinter(abc.ABC):
     xp: str
     imports: tuple[str, ...]
     needs: str
-    held_bytes = "1 << 30"  # what the workspaces of a thread may take together
+    held_bytes = "1 << 29"  # what the workspaces of a thread may take together
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -101,6 +104,7 @@ class ModulePrinter(abc.ABC):
         lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
         lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
         lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
+        lines += [f"LOSSES = {program.losses!r}  # output: what its target is"]
         lines += [line for text in program.rules.values() for line in ("", "", text.rstrip())]
         lines += ["", "", "RULES = {" + ", ".join(f"{name!r}: {name}" for name in program.rules) + "}"]
         return [*lines, "INITIALISATION = {", *(f"    {p.name!r}: {p.rule!r}," for p in program.parameters), "}"]
@@ -172,11 +176,14 @@ class ModulePrinter(abc.ABC):
 
     def _unpack(self) -> list[str]:
         lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
-        lines += ["    given = {} if state is None else state", "    vector = pack(params).vector"]
+        lines += ["    given = _checked_state(state, batch)", "    vector = pack(params).vector"]
+        if self.function.name != "forward":
+            lines += ["    _check_targets(targets, weights, T, batch)"]
         if self.function.name == "forward":
             lines += ["    outputs, last = {}, {}"]
         elif self.function.name == "loss_and_gradient":
-            lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+            if "parameters" in self.program.wrt:
+                lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
             zeros = f"{self.xp}.zeros"
             if "inputs" in self.program.wrt:
                 lines += [
@@ -208,7 +215,8 @@ class ModulePrinter(abc.ABC):
             return ["    return loss"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
-        return [f"    return loss, Gradients(gradient{extra}{', state_gradients' if asked[1] else ''})"]
+        gradient = "gradient" if "parameters" in self.program.wrt else "None"
+        return [f"    return loss, Gradients({gradient}{extra}{', state_gradients' if asked[1] else ''})"]
 
     def _workspace_class(self) -> list[str]:
         lines = [
@@ -223,6 +231,9 @@ class ModulePrinter(abc.ABC):
                 for attribute, expression in self.allocation(buffer):
                     lines.append(f"        self.{attribute} = {expression}{note}")
         lines.append("        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())")
+        views = sum(len(entries) for entries, _ in self.loops)
+        if views:
+            lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # the views below")
         for number, (entries, backward) in enumerate(self.loops, start=1):
             lines += [f"        self.{self._steps(number)} = list(", "            zip("]
             lines += [f"                {expression},  # {name}" for name, expression in entries.items()]

@@ -37,7 +37,7 @@ class NumPyPrinter(ModulePrinter):
     """Prints Applies as ufunc calls with ``out=``. ``work`` is the workspace in the emitted functions."""
 
     xp = "np"
-    imports = ("import threading", "", "import numpy as np")
+    imports = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
     needs = "numpy"
 
     def __init__(self, program: Program) -> None:
@@ -60,9 +60,7 @@ class NumPyPrinter(ModulePrinter):
             names = sorted(self.ufuncs)
             lines.append(f"    {', '.join(names)} = {', '.join(f'{self.xp}.{name}' for name in names)}")
         if any(buffer.groups > 1 and buffer.shape == "matrix" for buffer in self.function.buffers().values()):
-            lines.append(
-                "    product = np.dot if batch == 1 else np.matmul  # one row: all gates at once; else gate by gate"
-            )
+            lines.append("    product = np.dot if batch == 1 else np.matmul  # one row: all blocks at once")
         return lines
 
     # What the caller gave for the whole sequence, and only pointwise calls read, is used as it is.
@@ -84,11 +82,11 @@ class NumPyPrinter(ModulePrinter):
             return super().allocation(buffer)
         name, gates, width = self.views.buffer(buffer), buffer.groups, buffer.columns // buffer.groups
         if buffer.shape == "matrix":
-            flat, by_gate = f"({buffer.rows}, {buffer.columns})", f"({gates}, {buffer.rows}, {width})"
+            flat, by_block = f"({buffer.rows}, {buffer.columns})", f"({gates}, {buffer.rows}, {width})"
             regrouped = f"self.{name}.reshape({buffer.rows}, {gates}, {width}).transpose(1, 0, 2)"
             return [
-                (name, f"np.zeros({flat} if batch == 1 else {by_gate}, DTYPE)"),
-                (f"{name}_by_gate", f"{regrouped} if batch == 1 else self.{name}"),
+                (name, f"np.zeros({flat} if batch == 1 else {by_block}, DTYPE)"),
+                (f"{name}_by_block", f"{regrouped} if batch == 1 else self.{name}"),
             ]
         rows = f"{bound_text(buffer.length)}, " if buffer.shape == "sequence" else ""
         return [(name, f"np.zeros(({rows}{gates}, batch, {width}), DTYPE)")]

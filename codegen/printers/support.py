@@ -23,27 +23,65 @@ def _part(vector, shape, offset, stride):
 }
 
 PARAMETERS = '''
-class Parameters(dict):
+class Parameters(Mapping):
     """Named parameters: views of one contiguous vector, ``.vector``. Assigning to a name copies into the view."""
 
     def __init__(self, vector):
-        super().__init__()
-        self.vector = vector
-        for name, (shape, offset, stride) in PARAMETERS.items():
-            dict.__setitem__(self, name, _part(vector, shape, offset, stride))
+        self._vector = vector
+        self._views = {}
+        if vector is not None:
+            for name, (shape, offset, stride) in PARAMETERS.items():
+                self._views[name] = _part(vector, shape, offset, stride)
+
+    @property
+    def vector(self):
+        """All parameters, (VECTOR_SIZE,); change it in place."""
+        return self._vector
+
+    def __getitem__(self, name):
+        return self._views[name]
+
+    def __iter__(self):
+        return iter(self._views)
+
+    def __len__(self):
+        return len(self._views)
 
     def __setitem__(self, name, value):
-        if name not in self:
+        if name not in self._views:
             raise KeyError(f"{name!r} is not a parameter of this network; its parameters: {list(self)}")
-        self[name][...] = {xp}.asarray(value)
+        value = {xp}.asarray(value)
+        if value.shape not in ((), self[name].shape):
+            raise ValueError(f"parameter {name!r}: found shape {value.shape}; expected {self[name].shape}")
+        self._views[name][...] = value
+
+    def update(self, values):
+        """Copy each of ``values`` into the parameter of its name."""
+        for name in values:
+            self[name] = values[name]
 
     def copy(self):
         """The same values in a vector of their own."""
-        return Parameters(self.vector.copy())
+        return Parameters(None if self.vector is None else self.vector.copy())
+
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __reduce__(self):
+        return dict, ({name: value.copy() for name, value in self.items()},)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({ {name: value.shape for name, value in self.items()} })"
 
 
 class Gradients(Parameters):
-    """Gradients by parameter, laid out as the parameters are; ``.inputs`` and ``.state`` when they were asked for."""
+    """Gradients by parameter, laid out as the parameters are; ``.inputs`` and ``.state`` when they were asked for.
+
+    Without the parameters in what was differentiated by, ``.vector`` is None and there are no names.
+    """
 
     def __init__(self, vector, inputs=None, state=None):
         super().__init__(vector)
@@ -110,6 +148,41 @@ def _lengths(inputs):
             raise ValueError(f"input {name!r}: found shape {shape}; expected {expected}")
         T, batch = shape[:2]
     return T, batch
+
+
+def _shape(value):
+    """The shape of an array, or of what can be made one."""
+    return value.shape if hasattr(value, "shape") else np.shape(value)
+
+
+def _checked_state(state, batch):
+    """The given part of the state; ValueError for an unknown node or a shape that does not fit."""
+    if state is None:
+        return {}
+    for node, value in state.items():
+        if node not in STATES:
+            raise ValueError(f"state: {node!r} keeps none; expected some of {list(STATES)}")
+        expected = (STATES[node][0], batch, STATES[node][1])
+        if _shape(value) != expected:
+            raise ValueError(f"state of {node!r}: found shape {_shape(value)}; expected {expected}")
+    return state
+
+
+def _check_targets(targets, weights, T, batch):
+    """ValueError for a target or for weights that are missing or do not fit."""
+    for name, kind in LOSSES.items():
+        if name not in targets:
+            raise ValueError(f"targets: {name!r} is missing; expected {list(LOSSES)}")
+        expected = (T, batch) if kind == "classes" else (T, batch, OUTPUTS[name])
+        if _shape(targets[name]) != expected:
+            raise ValueError(f"target {name!r}: found shape {_shape(targets[name])}; expected {expected}")
+        if kind == "classes":
+            classes = {xp}.asarray(targets[name])
+            if classes.min() < 0 or classes.max() >= OUTPUTS[name]:
+                found = f"{int(classes.min())} to {int(classes.max())}"
+                raise ValueError(f"target {name!r}: found classes {found}; expected 0 to {OUTPUTS[name] - 1}")
+    if weights is not None and (_shape(weights) != (T, batch) or not 0 < {xp}.asarray(weights).sum() < np.inf):
+        raise ValueError(f"weights: found shape {_shape(weights)}; expected {(T, batch)} with a sum above 0")
 
 
 HELD_BYTES = {held_bytes}

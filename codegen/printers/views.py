@@ -102,7 +102,7 @@ class ViewText:
             return f"{name}[{':' if all_rows else rows}, {gates}]"
         if view.buffer.shape == "matrix":
             assert view.rows is not None
-            name = f"{name}_by_gate"
+            name = f"{name}_by_block"
             if view.vector:
                 return f"{name}[{gates}, {view.rows[0]}]"
             if view.rows != (0, view.buffer.rows):

@@ -14,7 +14,7 @@ from rnngraph.backends import PRINTERS, check_backend
 from rnngraph.cli.data import parse_columns, training_data
 from rnngraph.cli.graphs import read_graph
 from rnngraph.errors import OptionError, RNNGraphError
-from rnngraph.files import load_table, save_arrays, save_graph, write_atomic
+from rnngraph.files import check_writable, load_table, save_arrays, save_graph, write_atomic
 from rnngraph.listing import as_text_drawing
 from rnngraph.losses import resolve_losses
 from rnngraph.program import build_program
@@ -22,6 +22,7 @@ from rnngraph.train import LBFGS, SGD, Adam, Momentum
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": SGD, "momentum": Momentum}
 WIDTH = 100
+WIDEST = 160  # of tables in a pipe or a file
 
 
 class _Failure(click.ClickException):
@@ -54,6 +55,18 @@ def main() -> None:
     """
 
 
+def _writable(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    """A path that can be written to, checked before the work whose result goes there."""
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def output_option(*names: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that takes the path of a file to write."""
+    return click.option(*names, type=click.Path(dir_okay=False), callback=_writable, help=help)
+
+
 graph_argument = click.argument("graph")
 loss_option = click.option(
     "--loss", "losses", multiple=True, metavar="[OUTPUT=]LOSS",
@@ -65,7 +78,7 @@ dtype_option = click.option("--dtype", default="float32", show_default=True, hel
 
 @main.command()
 @graph_argument
-@click.option("--save", type=click.Path(dir_okay=False), help="Also write the graph to this file as node-link JSON.")
+@output_option("--save", help="Also write the graph to this file as node-link JSON.")
 def show(graph: str, save: str | None) -> None:
     """List a network's nodes, what they read, and its parameters.
 
@@ -112,7 +125,7 @@ def derive(graph: str, losses: Sequence[str], latex: bool, whole: bool) -> None:
 @loss_option
 @backend_option
 @dtype_option
-@click.option("--output", "-o", type=click.Path(dir_okay=False), help="The file to write; standard output if left out.")
+@output_option("--output", "-o", help="The file to write; standard output if left out.")
 def emit(graph: str, losses: Sequence[str], backend: str, dtype: str, output: str | None) -> None:
     """Write the standalone source file that computes a network, its loss and its gradient.
 
@@ -138,11 +151,11 @@ def verify(graph: str, losses: Sequence[str], seed: int) -> None:
     Example: rnngraph verify zoo:gru --loss mse
     """
     verification = rg.verify(read_graph(graph), loss=_loss(losses), seed=seed)
-    table = Table("check", "quantity", "error", "tolerance", "passed")
+    table = Table("check", "quantity", "error", "tolerance", "passed", "compared")
     for row in verification.rows:
         table.add_row(
             _plain(row.check), _plain(row.quantity), f"{row.error:.3g}", f"{row.tolerance:.3g}",
-            "yes" if row.passed else "[bold red]no[/]",
+            "yes" if row.passed else "[bold red]no[/]", _plain(row.detail),
         )  # fmt: skip
     _print(table)
 
@@ -164,7 +177,7 @@ def verify(graph: str, losses: Sequence[str], seed: int) -> None:
 @click.option("--validation", type=click.Path(exists=True, dir_okay=False), help="A second table, for validation.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a lower validation loss.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the first parameters and of the order of batches.")
-@click.option("--save", type=click.Path(dir_okay=False), help="Write the trained parameters to this npz file.")
+@output_option("--save", help="Write the trained parameters to this npz file.")
 def train(
     graph: str,
     data: str,
@@ -247,5 +260,5 @@ def _plain(text: str) -> str:
 def _print(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
-        console = Console(width=WIDTH)
+        console = Console(width=WIDEST)
     console.print(table)

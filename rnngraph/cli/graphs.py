@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
+import os
 import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 
 from rnngraph import zoo
-from rnngraph.errors import GraphError, OptionError
+from rnngraph.errors import GraphError, OptionError, RNNGraphError
 from rnngraph.files import load_graph
 
 FORMS = "zoo:NAME, zoo:NAME(arguments), FILE.py:NAME or FILE.json"
@@ -58,18 +63,65 @@ def _from_python(path: Path, name: str) -> nx.MultiDiGraph:
     where = f"GRAPH {path}:{name}"
     if not path.is_file():
         raise OptionError(where, "no such file", "a Python file", "check the path")
-    module = _run_file(path)
+    with _user_code(where, path):
+        module = _run_file(path)
     if not hasattr(module, name):
         raise OptionError(where, f"no {name!r} in the file", "a graph or a function", "check the name after the colon")
     found: Any = getattr(module, name)
     if callable(found) and not isinstance(found, nx.Graph):
-        found = found()
+        found = _call(found, where, path)
     if not isinstance(found, nx.MultiDiGraph):
         raise GraphError(
             where, f"a {type(found).__name__}", "a networkx.MultiDiGraph or a function that returns one",
             "build the network as a MultiDiGraph",
         )  # fmt: skip
     return found
+
+
+def _call(function: Callable[[], Any], where: str, path: Path) -> Any:
+    """What a function of the user's returns; raises OptionError if it needs arguments."""
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        needed = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        if needed:
+            raise OptionError(
+                where, f"a function that needs {', '.join(needed)} ({code.co_filename}:{code.co_firstlineno})",
+                "a function without arguments", "give its arguments defaults, or write a function that calls it",
+            )  # fmt: skip
+    with _user_code(where, path):
+        return function()
+
+
+@contextmanager
+def _user_code(where: str, path: Path) -> Iterator[None]:
+    """Whatever goes wrong in the user's code becomes an OptionError that names the exception, the file and the line.
+
+    Errors of rnngraph pass: they name what is wrong with the graph.
+    """
+    try:
+        yield
+    except RNNGraphError:
+        raise
+    except (Exception, SystemExit) as error:  # the file may raise anything, and leave by sys.exit
+        if isinstance(error, SyntaxError):
+            place, message = f"{error.filename or path}:{error.lineno}", error.msg
+        else:
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [frame for frame in frames if _same_file(frame.filename, path)]
+            place, message = f"{path}:{own[-1].lineno}" if own else str(path), str(error)
+        raise OptionError(
+            where, f"{type(error).__name__} at {place}" + f": {message}" * bool(message),
+            "Python code that runs", "mend the file",
+        ) from error  # fmt: skip
+
+
+def _same_file(name: str, path: Path) -> bool:
+    return os.path.abspath(name) == os.path.abspath(path)
 
 
 def _run_file(path: Path) -> Any:
@@ -83,8 +135,6 @@ def _run_file(path: Path) -> Any:
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise OptionError(f"GRAPH {path}, line {error.lineno}", error.msg, "valid Python", "mend the file") from error
     finally:
         sys.path.remove(folder)
     return module

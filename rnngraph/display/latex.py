@@ -1,11 +1,13 @@
-r"""Numbered equations as LaTeX: an ``align`` environment that needs amsmath alone, with ``\tag`` numbers."""
+r"""Numbered equations as LaTeX: an ``align`` environment that needs amsmath alone, with ``\tag`` numbers, and a
+legend."""
 
 from __future__ import annotations
 
 import re
 
 from rnngraph.display.inline import DisplayEquation, SystemLike, inline
-from rnngraph.display.writer import TANGENT, Piece, Writer
+from rnngraph.display.legend import legend
+from rnngraph.display.writer import TANGENT, Piece, Signs, Writer
 
 GREEK = [
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
@@ -21,7 +23,8 @@ LETTER_AND_DIGITS = re.compile(r"([A-Za-z])(\d+)")
 
 
 def as_latex(system: SystemLike) -> str:
-    """The equations of ``system`` as one ``align`` environment, a row with the heading before each section."""
+    """The equations of ``system`` as one ``align`` environment, a row with the heading before each section; below it
+    the legend as an ``itemize`` environment."""
     writer = LatexWriter(system)
     rows: list[str] = []
     section = ""
@@ -30,7 +33,11 @@ def as_latex(system: SystemLike) -> str:
             section = equation.section
             rows.append(rf"&\textbf{{{section}}} \notag")
         rows.append(rf"{writer.line(equation)} \tag{{{equation.number}}}")
-    return "\\begin{align}\n" + " \\\\\n".join(rows) + "\n\\end{align}"
+    items = "\n".join(rf"\item {line}" for line in legend(system, writer))
+    return (
+        "\\begin{align}\n" + " \\\\\n".join(rows) + "\n\\end{align}\n\\noindent Where\n"
+        "\\begin{itemize}\n" + items + "\n\\end{itemize}"
+    )
 
 
 def escape(text: str) -> str:
@@ -48,6 +55,8 @@ def escape(text: str) -> str:
 
 class LatexWriter(Writer):
     r"""LaTeX: ``\odot`` is elementwise, juxtaposition a matrix product or a product with a number."""
+
+    signs = Signs(r"t = 1, \ldots, T", r"t \le 0", r"\odot", r" \times ", r"1 / (T \cdot \text{batch})")
 
     def line(self, equation: DisplayEquation) -> str:
         """The equation with its alignment mark."""
@@ -130,6 +139,9 @@ class LatexWriter(Writer):
 
     def fraction(self, top: int, bottom: int) -> str:
         return rf"\frac{{{top}}}{{{bottom}}}"
+
+    def math(self, text: str) -> str:
+        return f"${text}$"
 
 
 def _subscript(text: str) -> str:

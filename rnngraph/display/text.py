@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rnngraph.display.inline import DisplayEquation, SystemLike, inline
-from rnngraph.display.writer import PRODUCT, TANGENT, Piece, Writer
-from rnngraph.equations import BoundarySum
-
-MATRIX_PARAMETERS = 2
+from rnngraph.display.legend import legend
+from rnngraph.display.writer import PRODUCT, TANGENT, Piece, Signs, Writer
 
 
 def as_text(system: SystemLike, equations: Sequence[DisplayEquation] | None = None) -> str:
@@ -36,11 +34,16 @@ def equation_lines(system: SystemLike, equations: Sequence[DisplayEquation] | No
     return [(equation.number, writer.line(equation)) for equation in equations or inline(system)]
 
 
-def equation_numbers(system: SystemLike, equations: Sequence[DisplayEquation] | None = None) -> dict[str, int]:
-    """Signal or total -> number of its equation; for an inlined signal, of the equation that absorbed it."""
+def equation_numbers(
+    system: SystemLike, equations: Sequence[DisplayEquation] | None = None, absorbed: bool = True
+) -> dict[str, int]:
+    """Signal or total -> number of its equation.
+
+    An inlined signal has the number of the equation that absorbed it; it is left out where ``absorbed`` is False.
+    """
     numbers: dict[str, int] = {}
     for equation in equations or inline(system):
-        for name in (equation.name, *equation.absorbed):
+        for name in (equation.name, *(equation.absorbed if absorbed else ())):
             numbers[name] = equation.number
     return numbers
 
@@ -62,6 +65,8 @@ def _escape(character: str) -> str:
 
 class TextWriter(Writer):
     """Plain text: ``*`` is elementwise, juxtaposition a matrix product."""
+
+    signs = Signs("t = 1..T", "t <= 0", "*", "x", "1/(T batch)")
 
     def line(self, equation: DisplayEquation) -> str:
         """The equation on one line."""
@@ -109,52 +114,8 @@ class TextWriter(Writer):
     def fraction(self, top: int, bottom: int) -> str:
         return f"{top}/{bottom}"
 
-
-def legend(system: SystemLike, writer: TextWriter) -> list[str]:
-    """Sizes, shapes, values outside 1..T and what the signs mean."""
-    signals = system.signals.values()
-    lines = ["t = 1..T; a sum over t is over the sequences of the batch, too; * multiplies unit by unit"]
-    for kind in ("input", "unit"):
-        named = [f"{writer.name(each.name)}(t) {each.size}" for each in signals if each.kind == kind]
-        if named:
-            lines.append(f"units of each {'input' if kind == 'input' else 'layer'}: {', '.join(named)}")
-    lines.append(f"outputs: {', '.join(writer.name(name) for name in system.outputs)}")
-    if system.parameters:
-        shapes = [f"{writer.name(name)} {shape_text(shape)}" for name, shape in system.parameters.items()]
-        lines.append(f"parameters: {', '.join(shapes)}")
-    if system.constants:
-        shapes = [f"{writer.name(name)} {shape_text(value.shape)}" for name, value in system.constants.items()]
-        lines.append(f"constants: {', '.join(shapes)}")
-    if any(len(shape) == MATRIX_PARAMETERS for shape in system.parameters.values()):
-        lines.append("W^T is the transpose of W; the shape of W is (units of the source, units of the destination)")
-    lines += outside(system, writer)
-    for signal in signals:
-        if signal.kind == "weight":
-            lines.append(f"{writer.name(signal.name)}(t): weight of step t of a sequence, 1/(T batch) unless given")
-    if any(signal.kind == "adjoint" for signal in signals):
-        lines.append("delta_v(t) = dL/dv(t), 0 for t > T as each product with it; f' is the derivative of f")
-    if any(signal.kind == "tangent" for signal in signals):
-        lines.append("dot_v is the tangent of v: its derivative along the direction dot_W of each parameter W")
-    if any(isinstance(part, BoundarySum) for total in system.totals for part in total.contributions):
-        lines.append("at t <= 0 a delta holds what reaches back from t = 1..T alone")
-    return lines
-
-
-def outside(system: SystemLike, writer: Writer) -> list[str]:
-    """What the signals that are read across time are outside 1..T."""
-    past: set[str] = set()
-    future: set[str] = set()
-    for equation in system.equations:
-        for read in equation.reads():
-            if read.delay and system.signals[read.signal].kind in ("input", "unit"):
-                (past if read.delay > 0 else future).add(read.signal)
-    by_value: dict[str, list[str]] = {}
-    for signal in system.signals.values():
-        initial = writer.name(signal.initial) if isinstance(signal.initial, str) else f"{signal.initial:g}"
-        for names, when in ((past, "t <= 0"), (future, "t > T")):
-            if signal.name in names:
-                by_value.setdefault(f"{initial} for {when}", []).append(f"{writer.name(signal.name)}(t)")
-    return [f"{' = '.join(names)} = {value}, unless a state is given" for value, names in by_value.items()]
+    def math(self, text: str) -> str:
+        return text
 
 
 def shape_text(shape: Iterable[int]) -> str:

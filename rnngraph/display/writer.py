@@ -8,7 +8,7 @@ chapter writes it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import sympy
 
@@ -30,8 +30,21 @@ class Piece(NamedTuple):
     scalar: bool = False
 
 
+class Signs(NamedTuple):
+    """How the legend writes: all steps, the times before them, the elementwise product, a shape's product, the share of
+    one step among all."""
+
+    steps: str
+    before: str
+    elementwise: str
+    by: str
+    share: str
+
+
 class Writer(ABC):
     """Writes the equations of one system."""
+
+    signs: ClassVar[Signs]
 
     def __init__(self, system: SystemLike) -> None:
         self.system = system
@@ -95,6 +108,10 @@ class Writer(ABC):
     @abstractmethod
     def fraction(self, top: int, bottom: int) -> str:
         """A rational number that is no short decimal; both are positive."""
+
+    @abstractmethod
+    def math(self, text: str) -> str:
+        """A written piece within a sentence."""
 
     # Equations.
 

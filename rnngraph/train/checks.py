@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from rnngraph.errors import OptionError
 
@@ -37,6 +39,29 @@ def count(where: str, value: object, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise OptionError(where, repr(value), f"an integer >= {least}", f"give {where} such as {max(least, 10)}")
     return int(value)
+
+
+def functions(where: str, value: object) -> tuple[Callable[..., Any], ...]:
+    """Functions out of a list or any other iterable."""
+    expected = "a list of functions of the history"
+    if not isinstance(value, Iterable):
+        single = callable(value)
+        remedy = f"write {where}=[{getattr(value, '__name__', 'function')}]" if single else f"give {expected}"
+        raise OptionError(where, f"{value!r}, which is no list", expected, remedy)
+    every = tuple(value)
+    for function in every:
+        if not callable(function):
+            raise OptionError(where, repr(function), expected, f"give {expected}")
+    return every
+
+
+def kernel(value: object) -> None:
+    """A compiled network, which has a loss with its gradient."""
+    if isinstance(value, type) or not all(
+        callable(getattr(value, name, None)) for name in ("loss", "loss_and_gradient")
+    ):
+        found = "None" if value is None else f"{value!r} of type {type(value).__name__}"
+        raise OptionError("kernel", found, "a compiled network", "give kernel = rnngraph.compile(graph, loss=...)")
 
 
 def _number(where: str, value: object, expected: str) -> float:

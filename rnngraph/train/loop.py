@@ -77,15 +77,17 @@ def fit(
         raise OptionError(
             "patience", f"{patience} without validation data", "validation data", "give validation=(inputs, targets)"
         )
+    checks.kernel(kernel)
+    if isinstance(optimizer, type):
+        name = optimizer.__name__
+        raise OptionError("optimizer", f"the class {name}", "an optimiser made from it", f"write {name}()")
     if not isinstance(optimizer, LBFGS) and not callable(getattr(optimizer, "start", None)):
         raise OptionError("optimizer", repr(optimizer), "an optimiser", "give one such as Adam(1e-3)")
     if isinstance(optimizer, LBFGS):
         for name, value in (("batch_size", batch_size), ("clip_norm", clip_norm), ("clip_value", clip_value)):
             if value is not None:
                 raise OptionError(name, f"{value} with LBFGS", "None", f"leave {name} out, or use Adam")
-    for callback in callbacks:
-        if not callable(callback):
-            raise OptionError("callbacks", repr(callback), "functions of the history", "give functions")
+    called = checks.functions("callbacks", callbacks)
     training = Batches(data, batch_size, shuffle, seed)
     checking = None
     if validation is not None:
@@ -93,7 +95,7 @@ def fit(
         checking = Batches(validation, one, shuffle=False, seed=seed, where="validation")
 
     with EpochBar(epochs, progress) as bar:
-        session = Session(kernel, params, checking, patience, callbacks, bar)
+        session = Session(kernel, params, checking, patience, called, bar)
         if isinstance(optimizer, LBFGS):
             return fit_lbfgs(session, optimizer, training, epochs)
         update = optimizer.start(session.vector)

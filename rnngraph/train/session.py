@@ -18,6 +18,8 @@ from rnngraph.train.progress import EpochBar
 from rnngraph.train.protocols import Array, TrainableKernel
 
 Callback = Callable[[History], Any]
+# numpy's warnings of what ``DivergenceError`` reports
+REPORTED: dict[str, Any] = {"over": "ignore", "invalid": "ignore"}
 
 
 class DivergenceError(TrainingError):
@@ -60,15 +62,20 @@ class Session:
 
     def evaluate(self, batch: Batch, where: str) -> tuple[float, Array, float]:
         """Loss, gradient vector and its global norm at the present parameters; raises ``DivergenceError``."""
-        found, grads = self.kernel.loss_and_gradient(self.params, batch.inputs, batch.targets, weights=batch.weights)
-        loss = float(found)
+        with np.errstate(**REPORTED):
+            found, grads = self.kernel.loss_and_gradient(
+                self.params, batch.inputs, batch.targets, weights=batch.weights
+            )
+            loss = float(found)
         gradient = getattr(grads, "vector", None)
         if gradient is None or gradient.shape != self.vector.shape:
             raise OptionError(
                 "kernel",
-                "a gradient without the parameters' vector",
+                "no gradient by the parameters" if gradient is None else f"a gradient of shape {gradient.shape}",
                 f"a gradient vector of shape {tuple(self.vector.shape)}",
-                'compile the kernel with wrt=("parameters",) and give it its own parameters, kernel.init()',
+                'compile the kernel with "parameters" in wrt'
+                if gradient is None
+                else "train the kernel's own parameters, kernel.init()",
             )
         if not math.isfinite(loss):
             raise self.diverged(where, f"a loss of {loss}")
@@ -89,7 +96,8 @@ class Session:
         """One update, whole or not at all: an interrupt in its midst takes it back."""
         self.keep()
         try:
-            update(self.vector, gradient)
+            with np.errstate(**REPORTED):
+                update(self.vector, gradient)
         except BaseException:
             self.restore()
             raise
@@ -146,7 +154,8 @@ class Session:
             return None
         total = 0.0
         for batch in self._validation.epoch():
-            loss = float(self.kernel.loss(self.params, batch.inputs, batch.targets, weights=batch.weights))
+            with np.errstate(**REPORTED):
+                loss = float(self.kernel.loss(self.params, batch.inputs, batch.targets, weights=batch.weights))
             total += loss * (batch.steps / self._validation.steps)
         if not math.isfinite(total):
             raise self.diverged(f"{where}, validation", f"a validation loss of {total}")
@@ -158,7 +167,12 @@ def parameter_vector(params: Any) -> Array:
     vector = getattr(params, "vector", None)
     remedy = "train the parameters that kernel.init() returns"
     if vector is None:
-        raise DataError("params", f"a {type(params).__name__} without .vector", "parameters in one vector", remedy)
+        raise DataError(
+            "params",
+            f"a {type(params).__name__} without .vector",
+            "parameters that are views of one vector, which training changes in place",
+            f"{remedy}: params = kernel.init(), then params[name] = array for values of your own",
+        )
     if vector.ndim != 1 or vector.dtype.kind != "f":
         found = f"a vector of shape {tuple(vector.shape)} and dtype {vector.dtype}"
         raise DataError("params", found, "one axis and a floating dtype", remedy)
