@@ -230,6 +230,7 @@ class ModulePrinter(abc.ABC):
                 note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
                 for attribute, expression in self.allocation(buffer):
                     lines.append(f"        self.{attribute} = {expression}{note}")
+                    note = ""
         lines.append("        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())")
         views = sum(len(entries) for entries, _ in self.loops)
         if views:
