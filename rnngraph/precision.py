@@ -12,6 +12,8 @@ from rnngraph.equations import Expression, PointwiseSum
 from rnngraph.errors import OptionError
 from rnngraph.system import System
 
+FORWARD = ("unit", "sum")  # kinds of signals that the graph itself defines
+
 
 def check_constants(system: System, dtype: str) -> None:
     """Raise OptionError for a number that overflows in ``dtype``: of an equation, a loss, a fixed or initial value.
@@ -33,24 +35,34 @@ def _constants(system: System) -> Iterator[tuple[str, str, float]]:
     """Place, role and value of each number of the system."""
     for signal in system.signals.values():
         if isinstance(signal.initial, int | float):
-            yield f"node {signal.origin or signal.name!r}", "as its initial value", float(signal.initial)
+            yield f"node {_node(system, signal.name)!r}", "as its initial value", float(signal.initial)
     largest = {
         name: float(value.flat[np.abs(value).argmax()]) for name, value in system.constants.items() if value.size
     }
     for equation in system.equations:
-        node = system.signals[equation.signal].origin or equation.signal
+        node = _node(system, equation.signal)
         for term in equation.terms:
             if term.parameter in largest:
                 yield f"edge {term.source!r} -> {node!r}", "in its fixed value", largest[term.parameter]
-        forward = system.signals[equation.signal].kind in ("unit", "sum")
-        what = "in its equation" if forward else f"in the equation of {equation.signal}(t)"
-        for value in _numbers(equation.expression):
-            yield f"node {node!r}", what, value
-    for total in system.totals:
+        if system.signals[equation.signal].kind in FORWARD:
+            for value in _numbers(equation.expression):
+                yield f"node {node!r}", "in its equation", value
+    for total in sorted(system.totals, key=lambda total: total.kind != "loss"):
         for part in total.contributions:
             if isinstance(part, PointwiseSum):
                 for value in _numbers(part.expression):
                     yield "loss", "in its expression" if total.kind == "loss" else f"in {total.name}", value
+    for equation in system.equations:
+        if system.signals[equation.signal].kind not in FORWARD:
+            for value in _numbers(equation.expression):
+                node = _node(system, equation.signal)
+                yield f"node {node!r}", f"in the equation of {equation.signal}(t)", value
+
+
+def _node(system: System, signal: str) -> str:
+    """The node that a signal belongs to: delta_s_a belongs to s_a, and that one to a."""
+    origin = system.signals[signal].origin
+    return signal if origin is None or origin == signal else _node(system, origin)
 
 
 def _numbers(expression: Expression) -> list[float]:

@@ -17,6 +17,7 @@ from rnngraph.gradient import check_method
 from rnngraph.initialise import RULES
 from rnngraph.losses import with_loss
 from rnngraph.lower import lay_out_parameters, lower, parameter_roles
+from rnngraph.precision import check_constants
 from rnngraph.schedule import Schedule, build_schedule
 from rnngraph.system import System
 from rnngraph.validate import validate
@@ -56,6 +57,7 @@ def build_program(graph: nx.MultiDiGraph, loss: object, method: str, dtype: str,
     with_totals = with_loss(forward, loss)  # System -> System
     clock.lap("derive")
     gradient = vjp(with_totals, wrt=wrt)  # System -> System
+    check_constants(gradient, dtype)
     clock.lap("differentiate")
     systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
     schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
@@ -94,7 +96,8 @@ def build_program(graph: nx.MultiDiGraph, loss: object, method: str, dtype: str,
 def _notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:
     """For each signal and total, the numbered equation that computes it: a comment of the emitted source."""
     lines = dict(equation_lines(system, shown))
-    return {name: f"({number}) {lines[number]}" for name, number in equation_numbers(system, shown).items()}
+    numbers = equation_numbers(system, shown, absorbed=False)
+    return {name: f"({number}) {lines[number]}" for name, number in numbers.items()}
 
 
 def rule_source(rule: str) -> str:

@@ -58,5 +58,5 @@ class System:
         return as_text(self)
 
     def latex(self) -> str:
-        """The numbered equations as LaTeX (an ``align`` environment)."""
+        """The numbered equations as LaTeX: an ``align`` environment, then what the symbols mean."""
         return as_latex(self)

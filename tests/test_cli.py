@@ -57,6 +57,8 @@ def test_version() -> None:
         (("emit", SMALL, "--backend", "fortran"), "fortran"),
         (("emit", SMALL, "--dtype", "int8"), "int8"),
         (("emit", SMALL, "--output", "none/file.py"), "none/file.py"),
+        (("emit", SMALL, "--output", "."), "names a file"),
+        (("emit", SMALL, "--output", ".."), "Is a directory"),
         (("show", SMALL, "--save", "none/net.json"), "none/net.json"),
         (("train", SMALL, "empty.csv", "--save", "none/params.npz"), "none/params.npz"),
         (("train", SMALL, "empty.csv", "--save", "empty.csv/params.npz"), "empty.csv/params.npz"),

@@ -119,7 +119,7 @@ Where
   parameters: W 3x16, R 16x16, V 16x2, b_a 16, b_y 2
   W^T is the transpose of W; the shape of W is (units of the source, units of the destination)
   a(t) = 0 for t <= 0, unless a state is given
-  w(t): weight of step t of a sequence, 1/(T batch) unless given
+  w(t): weight of step t of a sequence, 1/(T batch); weights that are given are divided by their sum
   delta_v(t) = dL/dv(t), 0 for t > T as each product with it; f' is the derivative of f"""
 
 LSTM = """\
@@ -212,7 +212,16 @@ def test_cross_entropy_diagonal_identity_and_learned_initial() -> None:
     )
     assert "  a(t) = a_0 for t <= 0, unless a state is given\n  g(t) = 0.5 for t <= 0" in text
     assert '"my input"(t) = 0 for t <= 0' in text
+    assert "\n  target_y(t) is one-hot: 1 at the unit of the class given for step t, else 0\n" in text
     assert "\n  at t <= 0 a delta holds what reaches back" in text
+
+
+def test_targets_of_cross_entropy_alone_are_one_hot() -> None:
+    system = gradient(several_outputs(), loss={"y": "mse", "q": "cross_entropy"})
+    lines = [line for line in as_text(system).split("\n") if "one-hot" in line]
+    assert lines == ["  target_q(t) is one-hot: 1 at the unit of the class given for step t, else 0"]
+    assert r"\item $\mathrm{target}_q(t)$ is one-hot: 1 at the unit" in as_latex(system)
+    assert "one-hot" not in as_text(gradient(several_outputs()))
 
 
 def test_forward_alone() -> None:
@@ -259,6 +268,14 @@ def test_numbers_of_inlined_signals_are_those_of_their_reader() -> None:
     assert numbers["delta_a"] == numbers["delta_s_a"] == 6
     defined = {equation.signal for equation in system.equations} | {total.name for total in system.totals}
     assert set(numbers) == defined
+
+
+def test_numbers_without_inlined_signals_are_one_for_each_equation() -> None:
+    system = gradient(elman())
+    numbers = equation_numbers(system, absorbed=False)
+    assert list(numbers.values()) == [number for number, _ in equation_lines(system)]
+    assert numbers["delta_s_a"] == 6 and "delta_a" not in numbers
+    assert equation_numbers(system).items() >= numbers.items()
 
 
 @pytest.mark.parametrize(
@@ -310,8 +327,19 @@ def test_every_equation_stays_on_one_line_whatever_the_names() -> None:
     count = len(system.equations) + len(system.totals)
     assert len(equation_lines(system)) == count
     assert all(len(line.splitlines()) == 1 for _, line in equation_lines(system))
-    assert len(as_latex(system).splitlines()) == count + 4 + 2  # sections, begin and end
+    rows, legend = latex_parts(as_latex(system))
+    assert len(rows) == count + 4 and all(line.startswith(r"\item ") for line in legend)  # four sections
     assert quoted('e"f') == '"e\\"f"' and quoted("été") == "été" and quoted("9") == '"9"'
+
+
+def latex_parts(latex: str) -> tuple[list[str], list[str]]:
+    """The rows of the equations and the items of the legend, without what stands around them."""
+    lines = latex.splitlines()
+    end, first = lines.index(r"\end{align}"), lines.index(r"\begin{itemize}")
+    assert (lines[0], lines[end + 1 : first], lines[-1]) == (
+        r"\begin{align}", [r"\noindent Where"], r"\end{itemize}",
+    )  # fmt: skip
+    return lines[1:end], lines[first + 1 : -1]
 
 
 LATEX = r"""\begin{align}
@@ -330,7 +358,21 @@ L &= SUM \left({\left(y(t) - \mathrm{target}_y(t)\right)}^{2}\right) \tag{4} \\
 \frac{\partial L}{\partial V} &= \sum_{t=1}^{T} a(t)\, {\delta_y(t)}^{\top} \tag{9} \\
 \frac{\partial L}{\partial b_a} &= \sum_{t=1}^{T} \delta_{s_a}(t) \tag{10} \\
 \frac{\partial L}{\partial b_y} &= \sum_{t=1}^{T} \delta_y(t) \tag{11}
-\end{align}""".replace("SUM", r"\sum_{t=1}^{T} 0.5 \, w(t) \, \sum_{\text{units}}")
+\end{align}
+\noindent Where
+\begin{itemize}
+\item $t = 1, \ldots, T$; a sum over $t$ is over the sequences of the batch, too; $\odot$ multiplies unit by unit
+\item units of each input: $x(t)$ 3
+\item units of each layer: $a(t)$ 16, $y(t)$ 2
+\item outputs: $y$
+\item parameters: $W$ $3 \times 16$, $R$ $16 \times 16$, $V$ $16 \times 2$, $b_a$ $16$, $b_y$ $2$
+\item $W^{\top}$ is the transpose of $W$; the shape of $W$ is (units of the source, units of the destination)
+\item $a(t) = 0$ for $t \le 0$, unless a state is given
+\item $w(t)$: weight of step $t$ of a sequence, $1 / (T \cdot \text{batch})$; weights that are given are divided by~
+their sum
+\item $\delta_v(t) = \frac{\partial L}{\partial v}(t)$, 0 for $t > T$ as each product with it; $f'$ is the~
+derivative of $f$
+\end{itemize}""".replace("~\n", " ").replace("SUM", r"\sum_{t=1}^{T} 0.5 \, w(t) \, \sum_{\text{units}}")
 
 
 def test_latex_of_elman() -> None:
@@ -350,16 +392,30 @@ def test_every_latex_line_can_be_set(graph: nx.MultiDiGraph) -> None:
     for system in (gradient(graph), jvp(gradient(graph))):
         latex = as_latex(system)
         assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
-        lines = latex.split("\n")[1:-1]
+        rows, legend = latex_parts(latex)
         assert [int(number) for number in re.findall(r"\\tag\{(\d+)\}", latex)] == list(
             range(1, len(equation_lines(system)) + 1)
         )
-        for line in lines:
-            body = re.sub(r" ?\\\\$|\\tag\{\d+\}|\\notag|&", "", line)
+        pieces = [re.sub(r" ?\\\\$|\\tag\{\d+\}|\\notag|&", "", row) for row in rows]
+        pieces += [piece for line in legend for piece in in_dollars(line)]
+        for body in pieces:
             # what mathtext lacks or spells otherwise
             body = body.replace(r"\text{", r"\mathrm{").replace(r"\textbf{", r"\mathbf{").replace(r"\_", " ")
             body = re.sub(r"\$(\\\w+)\$", r"\1", body).replace(r"\le ", r"\leq ").replace(r"\%", " ")
             parser.parse(f"${body.strip()}$")
+
+
+def in_dollars(line: str) -> list[str]:
+    """The formulas of a sentence; a dollar sign within braces belongs to a name."""
+    pieces, depth, start = [], 0, -1
+    for position, character in enumerate(line):
+        depth += (character == "{") - (character == "}")
+        if character == "$" and depth == 0:
+            if start >= 0:
+                pieces.append(line[start:position])
+            start = -1 if start >= 0 else position + 1
+    assert start == -1 and depth == 0
+    return pieces
 
 
 DELTAS = ("adjoint", "auxiliary")

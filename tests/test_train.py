@@ -413,7 +413,9 @@ def test_options_are_checked(options: dict[str, Any], text: str) -> None:
         quiet(Linear(), Params([0.0, 0.0]), regression(), **options)
 
 
-@pytest.mark.parametrize(("kernel", "found"), [(None, "None"), (3, "3 of type int"), (Linear, "of type type")])
+@pytest.mark.parametrize(
+    ("kernel", "found"), [(None, "None"), (3, "an object of type int"), (Linear, "the class Linear")]
+)
 def test_what_is_no_kernel_is_refused(kernel: Any, found: str) -> None:
     with pytest.raises(OptionError, match=f"kernel: found .*{found}; expected a compiled network; .*compile"):
         quiet(kernel, Params([0.0, 0.0]), regression())

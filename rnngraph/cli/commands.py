@@ -64,7 +64,7 @@ def _writable(context: click.Context, option: click.Parameter, path: str | None)
 
 def output_option(*names: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that takes the path of a file to write."""
-    return click.option(*names, type=click.Path(dir_okay=False), callback=_writable, help=help)
+    return click.option(*names, type=click.Path(), callback=_writable, help=help)
 
 
 graph_argument = click.argument("graph")

@@ -60,7 +60,9 @@ def kernel(value: object) -> None:
     if isinstance(value, type) or not all(
         callable(getattr(value, name, None)) for name in ("loss", "loss_and_gradient")
     ):
-        found = "None" if value is None else f"{value!r} of type {type(value).__name__}"
+        found = "None" if value is None else f"an object of type {type(value).__name__}"
+        if isinstance(value, type):
+            found = f"the class {value.__name__}"
         raise OptionError("kernel", found, "a compiled network", "give kernel = rnngraph.compile(graph, loss=...)")
 
 
