@@ -173,9 +173,12 @@ class Copy:
 
 @dataclass(frozen=True)
 class Fill:
+    """With ``once`` nothing else writes to the target: it may be filled when the workspace is made."""
+
     target: View
     value: float
     note: str = ""
+    once: bool = False
 
 
 @dataclass(frozen=True)

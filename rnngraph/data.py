@@ -156,6 +156,8 @@ def check_parameters(params: object, shapes: Mapping[str, tuple[int, ...]], dtyp
 
 def _mapping(where: str, given: object, names: Iterable[str], partial: bool = False) -> Mapping[str, Any]:
     """A mapping with exactly the expected names (or, ``partial``, some of them)."""
+    if isinstance(given, Mapping) and isinstance(names, Mapping) and given.keys() == names.keys():
+        return given
     expected = list(names)
     listed = ", ".join(repr(name) for name in expected) or "no names"
     if not isinstance(given, Mapping):

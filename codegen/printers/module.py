@@ -9,7 +9,7 @@ import abc
 import base64
 from collections.abc import Iterable
 
-from codegen.ir import Buffer, Function, Loop, Program, Statement, Step, View
+from codegen.ir import Buffer, Fill, Function, Loop, Program, Statement, Step, View
 from codegen.names import Namer, comment_text
 from codegen.printers import support
 from codegen.printers.views import ViewText, bound_text
@@ -34,6 +34,7 @@ class ModulePrinter(abc.ABC):
     xp: str
     imports: tuple[str, ...]
     needs: str
+    loop_note = ""  # what a reader should know of the calls in a loop
     held_bytes = "1 << 29"  # what the workspaces of a thread may take together
 
     def __init__(self, program: Program) -> None:
@@ -133,6 +134,7 @@ class ModulePrinter(abc.ABC):
         self.entries: dict[str, str] | None = None
         self.invariants: dict[str, str] = {}
         self.ufuncs: set[str] = set()
+        self.once: list[str] = []
         for buffer in function.buffers().values():
             if buffer.storage == "constant":
                 self.constants[buffer.name] = buffer
@@ -235,6 +237,7 @@ class ModulePrinter(abc.ABC):
         views = sum(len(entries) for entries, _ in self.loops)
         if views:
             lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # the views below")
+        lines += [f"        {line}" for line in self.once]
         for number, (entries, backward) in enumerate(self.loops, start=1):
             lines += [f"        self.{self._steps(number)} = list(", "            zip("]
             lines += [f"                {expression},  # {name}" for name, expression in entries.items()]
@@ -244,9 +247,12 @@ class ModulePrinter(abc.ABC):
     # Loops.
 
     def _statement(self, statement: Statement) -> list[str]:
-        lines = self._note(statement.note, "    ")
         if isinstance(statement, Loop):
-            return lines + self._loop(statement)
+            return self._note(f"{statement.note}{self.loop_note}", "    ") + self._loop(statement)
+        lines = self._note(statement.note, "    ")
+        if isinstance(statement, Fill) and statement.once:
+            self.once += [f"self.{line}" for line in self.simple(statement)]
+            return []
         return lines + ["    " + line for line in self.simple(statement)]
 
     def _note(self, note: str, indent: str) -> list[str]:

@@ -39,6 +39,7 @@ class NumPyPrinter(ModulePrinter):
     xp = "np"
     imports = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
     needs = "numpy"
+    loop_note = " (each call writes to its last argument)"
 
     def __init__(self, program: Program) -> None:
         self.numbers: dict[float, str] = {}
@@ -116,7 +117,7 @@ class NumPyPrinter(ModulePrinter):
         left = self._flat(statement.left)
         if statement.target.buffer.groups > 1:
             right = self.views.buffer(statement.right.buffer)
-            return [f"product({left}, {right}, out={self._gates(statement.target)})"]
+            return [f"product({left}, {right}, {self._gates(statement.target)})"]
         right, target = self._flat(statement.right), self._flat(statement.target)
         if statement.accumulate:
             return [f"{target} += {left} @ {right}"]
@@ -124,7 +125,7 @@ class NumPyPrinter(ModulePrinter):
             "dot" if statement.target.whole else "matmul"
         )  # dot is quicker to call, but wants a contiguous target
         self.ufuncs.add(function)
-        return [f"{function}({left}, {right}, out={target})"]
+        return [f"{function}({left}, {right}, {self._out(target)})"]
 
     def _gates(self, view: View) -> str:
         """A blocked target of a product: gate by gate, or all gates as one row when there is one row."""
@@ -143,10 +144,14 @@ class NumPyPrinter(ModulePrinter):
             self.helpers.add(text)
         shown = grouping(statement)
         arguments = [self._view(a, shown) if isinstance(a, View) else self._number(a) for a in statement.arguments]
-        return f"{text}({', '.join(arguments)}, out={self._view(statement.target, shown)})"
+        return f"{text}({', '.join(arguments)}, {self._out(self._view(statement.target, shown))})"
+
+    def _out(self, target: str) -> str:
+        """The argument that says where a call writes: by name, but in a loop by position, which is quicker."""
+        return f"out={target}" if self.entries is None else target
 
     def _number(self, value: float) -> str:
-        if self.entries is None:
+        if self.entries is None and value not in NUMBER_NAMES:
             return repr(value)
         if value not in self.numbers:
             wanted = NUMBER_NAMES.get(value, f"NUMBER_{len(self.numbers) + 1}")

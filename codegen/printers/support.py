@@ -28,10 +28,7 @@ class Parameters(Mapping):
 
     def __init__(self, vector):
         self._vector = vector
-        self._views = {}
-        if vector is not None:
-            for name, (shape, offset, stride) in PARAMETERS.items():
-                self._views[name] = _part(vector, shape, offset, stride)
+        self._views = {}  # those that were asked for
 
     @property
     def vector(self):
@@ -39,21 +36,25 @@ class Parameters(Mapping):
         return self._vector
 
     def __getitem__(self, name):
+        if name not in self._views:
+            if self._vector is None:
+                raise KeyError(name)
+            self._views[name] = _part(self._vector, *PARAMETERS[name])
         return self._views[name]
 
     def __iter__(self):
-        return iter(self._views)
+        return iter(() if self._vector is None else PARAMETERS)
 
     def __len__(self):
-        return len(self._views)
+        return 0 if self._vector is None else len(PARAMETERS)
 
     def __setitem__(self, name, value):
-        if name not in self._views:
+        if name not in self:
             raise KeyError(f"{name!r} is not a parameter of this network; its parameters: {list(self)}")
         value = {xp}.asarray(value)
         if value.shape not in ((), self[name].shape):
             raise ValueError(f"parameter {name!r}: found shape {value.shape}; expected {self[name].shape}")
-        self._views[name][...] = value
+        self[name][...] = value
 
     def update(self, values):
         """Copy each of ``values`` into the parameter of its name."""

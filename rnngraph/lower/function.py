@@ -146,7 +146,9 @@ class _Lowering:
             if source.ones:
                 last = source.buffer.columns - 1
                 span = Span(Bound(source.offset), Bound(source.offset, 1))
-                self.prologue.append(Fill(View(source.buffer, span, last, last + 1, label=source.buffer.name), 1.0))
+                self.prologue.append(
+                    Fill(View(source.buffer, span, last, last + 1, label=source.buffer.name), 1.0, once=True)
+                )
         for name in self.slots_of:
             if name not in self.schedule.component_of:
                 self._copy_batched(name, self.prologue, only_component=None)
