@@ -12,9 +12,7 @@ from codegen.ir import (
     MatMul,
     Program,
     Reduce,
-    Span,
     Statement,
-    Step,
     Store,
     View,
 )
@@ -22,7 +20,8 @@ from codegen.names import mangle
 from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
-from codegen.printers.module import ModulePrinter, wrapped
+from codegen.printers.module import wrapped
+from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text
 
 LAUNCHING = '''
@@ -48,12 +47,6 @@ def _on_device(arrays):
 '''
 
 NAME = "@name@"  # stands for a kernel's name until it is known that no equal one exists
-STORES = {
-    "output": "outputs",
-    "state": "last",
-    "input_gradient": "input_gradients",
-    "state_gradient": "state_gradients",
-}
 
 
 def print_cupy(program: Program) -> str:
@@ -61,7 +54,7 @@ def print_cupy(program: Program) -> str:
     return CuPyPrinter(program).source()
 
 
-class CuPyPrinter(ModulePrinter):
+class CuPyPrinter(StatementPrinter):
     """Prints Fused statements as launches of kernels; the loop over t stays in Python."""
 
     xp = "cp"
@@ -121,18 +114,18 @@ class CuPyPrinter(ModulePrinter):
             return self._launch(kernel, [part.target for part in statement.parts], *iteration_space(statement.parts[0]))
         if isinstance(statement, MatMul):
             self.ufuncs.add("matmul")
-            left, right, target = (self._matrix(view) for view in (statement.left, statement.right, statement.target))
+            left, right, target = (self.matrix(view) for view in (statement.left, statement.right, statement.target))
             return [f"matmul({left}, {right}, out={target})"]
         if isinstance(statement, Copy):
-            return [f"{self._target(statement.target)} = {self._view(statement.source)}"]
+            return self.copy(statement)
         if isinstance(statement, Fill):
-            return [f"{self._target(statement.target)} = {statement.value!r}"]
+            return self.fill(statement)
         if isinstance(statement, Reduce):
-            return self._reduce(statement)
+            return self.reduce(statement)
         if isinstance(statement, Load):
-            return self._load(statement)
+            return self.load(statement)
         assert isinstance(statement, Store), f"{type(statement).__name__} must be fused by a pass before printing"
-        return self._store(statement)
+        return self.store(statement)
 
     def _launch(self, kernel: Kernel, targets: list[View], rows: object, columns: int) -> list[str]:
         """The call of a kernel with a thread for each of rows x columns elements. Equal kernels are one."""
@@ -143,7 +136,7 @@ class CuPyPrinter(ModulePrinter):
         name = self.kernels[kernel.text]
         self._launched[name] = None
         grid, elements = self._space(_elements(rows, columns))
-        arguments = [*(self._view(view) for view in kernel.arguments), elements]
+        arguments = [*(self.view(view) for view in kernel.arguments), elements]
         line = f"{name}({grid}, BLOCK, ({', '.join(arguments)}))"
         if len(line) <= 100:
             return [line]
@@ -156,74 +149,12 @@ class CuPyPrinter(ModulePrinter):
             self._spaces[elements] = grid, count
         return self._spaces[elements]
 
-    def _reduce(self, statement: Reduce) -> list[str]:
+    def reduce(self, statement: Reduce) -> list[str]:
+        """Outside of loops as NumPy has it."""
         if self.entries is not None:  # inside a loop: a kernel, which needs no memory of its own
             kernel = row_reduction(NAME, statement, self.program.dtype)
             return self._launch(kernel, [statement.target], "batch", 1)
-        source = self._view(statement.source)
-        if statement.kind == "all":
-            return [f"loss {'+=' if statement.accumulate else '='} {source}.sum()"]
-        target = self._view(statement.target)
-        if statement.kind == "rows":
-            summed = f"{source}.sum(axis=(0, 1)"
-            lines = [f"{target} += {summed})" if statement.accumulate else f"{summed}, out={target})"]
-        elif statement.kind == "units":
-            lines = [f"{source}.sum(axis=-1, keepdims=True, out={target})"]
-        else:
-            self.helpers.add("_logsumexp")
-            lines = [f"_logsumexp({source}, out={target})"]
-        if statement.unless_state is None:
-            return lines
-        return [f"if {statement.unless_state!r} not in given:", *("    " + line for line in lines)]
-
-    def _load(self, statement: Load) -> list[str]:
-        target, name = self._target(statement.target), statement.name
-        if statement.what == "weight":
-            return [
-                "if weights is None:",
-                f"    {target} = 1.0 / (T * batch)",
-                "else:",
-                "    weights = cp.asarray(weights)",
-                f"    {target} = (weights / weights.sum(dtype=np.float64))[:, :, None]",
-            ]
-        if statement.what == "state":
-            default = self._view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
-            first = "[0]" if statement.target.buffer.shape == "step" else ""
-            return [f"{target} = given[{name!r}]{first} if {name!r} in given else {default}"]
-        value = f"inputs[{name!r}]" if statement.what == "input" else f"targets[{name!r}]"
-        if statement.what == "classes":
-            value += f"[:, :, None] == cp.arange({statement.target.columns})"
-        return [f"{target} = {value}"]
-
-    def _store(self, statement: Store) -> list[str]:
-        if statement.what == "loss":
-            return []
-        value = self._view(statement.source)
-        if statement.source.buffer.shape == "step":
-            value += "[None]"
-        return [f"{STORES[statement.what]}[{statement.name!r}] = {value}.copy()"]
-
-    # Views.
-
-    def _target(self, view: View) -> str:
-        """A view that is assigned to as a whole."""
-        text = self._view(view)
-        return text if text.endswith("]") else f"{text}[...]"
-
-    def _matrix(self, view: View) -> str:
-        """A view as a matrix: time and batch are one axis."""
-        if isinstance(view.time, Step):
-            return self.step_view(view, None)
-        text = self.views.text(view)
-        if isinstance(view.time, Span):
-            text += f".reshape(-1, {view.columns})"
-        return self.bind(f"{text}.T" if view.transposed else text, view.label)
-
-    def _view(self, view: View) -> str:
-        if isinstance(view.time, Step):
-            return self.step_view(view, None)
-        text = self.views.text(view)
-        return self.bind(f"{text}.T" if view.transposed else text, view.label)
+        return super().reduce(statement)
 
 
 def _elements(rows: object, columns: int) -> str:

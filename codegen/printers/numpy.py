@@ -20,7 +20,7 @@ from codegen.ir import (
     View,
 )
 from codegen.passes import block_gates, expand_pointwise, merge_neighbours
-from codegen.printers.module import ModulePrinter
+from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, grouping
 from codegen.ufuncs import UFUNCS
 
@@ -33,7 +33,7 @@ def print_numpy(program: Program) -> str:
     return NumPyPrinter(program).source()
 
 
-class NumPyPrinter(ModulePrinter):
+class NumPyPrinter(StatementPrinter):
     """Prints Applies as ufunc calls with ``out=``. ``work`` is the workspace in the emitted functions."""
 
     xp = "np"
@@ -100,25 +100,23 @@ class NumPyPrinter(ModulePrinter):
             return self._matmul(statement)
         if isinstance(statement, Apply):
             return [self._apply(statement)]
-        shown = grouping(statement)
         if isinstance(statement, Copy):
-            return [f"{self._target(statement.target, shown)} = {self._view(statement.source, shown)}"]
+            return self.copy(statement, grouping(statement))
         if isinstance(statement, Fill):
-            return [f"{self._target(statement.target, shown)} = {statement.value!r}"]
+            return self.fill(statement, grouping(statement))
         if isinstance(statement, Reduce):
-            return self._reduce(statement)
+            return self.reduce(statement)
         if isinstance(statement, Load):
-            return self._load(statement)
-        if isinstance(statement, Store):
-            return self._store(statement)
-        raise AssertionError(f"{type(statement).__name__} must be expanded by a pass before printing")
+            return self.load(statement)
+        assert isinstance(statement, Store), f"{type(statement).__name__} must be expanded by a pass before printing"
+        return self.store(statement)
 
     def _matmul(self, statement: MatMul) -> list[str]:
-        left = self._flat(statement.left)
+        left = self.matrix(statement.left)
         if statement.target.buffer.groups > 1:
             right = self.views.buffer(statement.right.buffer)
             return [f"product({left}, {right}, {self._gates(statement.target)})"]
-        right, target = self._flat(statement.right), self._flat(statement.target)
+        right, target = self.matrix(statement.right), self.matrix(statement.target)
         if statement.accumulate:
             return [f"{target} += {left} @ {right}"]
         function = (
@@ -143,8 +141,8 @@ class NumPyPrinter(ModulePrinter):
         else:
             self.helpers.add(text)
         shown = grouping(statement)
-        arguments = [self._view(a, shown) if isinstance(a, View) else self._number(a) for a in statement.arguments]
-        return f"{text}({', '.join(arguments)}, {self._out(self._view(statement.target, shown))})"
+        arguments = [self.view(a, shown) if isinstance(a, View) else self._number(a) for a in statement.arguments]
+        return f"{text}({', '.join(arguments)}, {self._out(self.view(statement.target, shown))})"
 
     def _out(self, target: str) -> str:
         """The argument that says where a call writes: by name, but in a loop by position, which is quicker."""
@@ -158,92 +156,26 @@ class NumPyPrinter(ModulePrinter):
             self.numbers[value] = self.module_names.name(("number", value), wanted)
         return self.numbers[value]
 
-    def _reduce(self, statement: Reduce) -> list[str]:
-        source = self._view(statement.source)
-        if statement.kind == "all":
-            return [f"loss {'+=' if statement.accumulate else '='} float({source}.sum())"]
-        target = self._view(statement.target)
-        if statement.kind == "rows":
-            lines = (
-                [f"{self._target(statement.target)} += {source}.sum(axis=(0, 1))"]
-                if statement.accumulate
-                else [f"{source}.sum(axis=(0, 1), out={target})"]
-            )
-        elif statement.kind == "units":
-            lines = [f"{source}.sum(axis=-1, keepdims=True, out={target})"]
-        else:
-            self.helpers.add("_logsumexp")
-            lines = [f"_logsumexp({source}, out={target})"]
-        if statement.unless_state is not None:
-            return [f"if {statement.unless_state!r} not in given:", *("    " + line for line in lines)]
-        return lines
+    def total(self, text: str) -> str:
+        """The loss is a Python number."""
+        return f"float({text})"
 
-    def _load(self, statement: Load) -> list[str]:
-        name = statement.name
-        if statement.target.buffer.name in self._given():
-            target = self.views.buffer(statement.target.buffer)
-            if statement.what == "weight":
-                normalised = "(weights / weights.sum(dtype=np.float64)).astype(DTYPE)[:, :, None]"
-                return [
-                    "if weights is None:",
-                    f"    {target} = np.full((1, 1, 1), 1.0 / (T * batch), DTYPE)",
-                    "else:",
-                    "    weights = np.asarray(weights)",
-                    f"    {target} = {normalised}",
-                ]
-            if statement.what == "classes":
-                one_hot = f"np.asarray(targets[{name!r}])[:, :, None] == np.arange({statement.target.columns})"
-                return [f"{target} = ({one_hot}).astype(DTYPE)"]
-            return [f"{target} = np.asarray(targets[{name!r}])"]
-        target = self._target(statement.target)
-        if statement.what == "input":
-            return [f"{target} = inputs[{name!r}]"]
-        if statement.what == "target":
-            return [f"{target} = targets[{name!r}]"]
-        if statement.what == "classes":
-            return [f"{target} = np.asarray(targets[{name!r}])[:, :, None] == np.arange({statement.target.columns})"]
+    def load(self, statement: Load) -> list[str]:
+        """Targets and weights that are read in the caller's arrays are only named; all else is copied."""
+        if statement.target.buffer.name not in self._given():
+            return super().load(statement)
+        target = self.views.buffer(statement.target.buffer)
         if statement.what == "weight":
-            scaled = "(np.asarray(weights) / np.sum(weights, dtype=np.float64))[:, :, None]"
-            return [f"{target} = 1.0 / (T * batch) if weights is None else {scaled}"]
-        default = self._view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
-        first = "[0]" if statement.target.buffer.shape == "step" else ""
-        return [f"{target} = given[{name!r}]{first} if {name!r} in given else {default}"]
-
-    def _store(self, statement: Store) -> list[str]:
-        if statement.what == "loss":
-            return []
-        value = self._view(statement.source)
-        if statement.source.buffer.shape == "step":
-            value += "[None]"
-        table = {
-            "output": "outputs",
-            "state": "last",
-            "input_gradient": "input_gradients",
-            "state_gradient": "state_gradients",
-        }[statement.what]
-        return [f"{table}[{statement.name!r}] = {value}.copy()"]
-
-    # Views.
-
-    def _target(self, view: View, shown: int | None = None) -> str:
-        """A view that is assigned to as a whole."""
-        text = self._view(view, shown)
-        return text if text.endswith("]") else f"{text}[...]"
-
-    def _flat(self, view: View) -> str:
-        """A view as a matrix: time and batch are one axis."""
-        if isinstance(view.time, Step):
-            return self.step_view(view, None)
-        text = self.views.text(view)
-        if isinstance(view.time, Span):
-            text += f".reshape(-1, {view.columns})"
-        return self.bind(f"{text}.T" if view.transposed else text, view.label or "matrix")
-
-    def _view(self, view: View, shown: int | None = None) -> str:
-        if isinstance(view.time, Step):
-            return self.step_view(view, shown if view.columns not in (1, shown) and view.buffer.groups == 1 else None)
-        text = self.views.text(view, shown)
-        return self.bind(f"{text}.T" if view.transposed and shown is None else text, view.label)
+            return [
+                "if weights is None:",
+                f"    {target} = np.full((1, 1, 1), 1.0 / (T * batch), DTYPE)",
+                "else:",
+                "    weights = np.asarray(weights)",
+                f"    {target} = (weights / weights.sum(dtype=np.float64)).astype(DTYPE)[:, :, None]",
+            ]
+        if statement.what == "classes":
+            return [f"{target} = ({self.one_hot(statement)}).astype(DTYPE)"]
+        return [f"{target} = np.asarray(targets[{statement.name!r}])"]
 
 
 def _read_as_given(function: Function) -> set[str]:

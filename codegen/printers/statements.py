@@ -1,0 +1,107 @@
+"""Statements and views that print alike for every array module that resembles NumPy: what stands outside of loops."""
+
+from __future__ import annotations
+
+from codegen.ir import Copy, Fill, Load, Reduce, Span, Step, Store, View
+from codegen.printers.module import ModulePrinter
+
+# Where the caller's results are collected in the emitted functions.
+STORES = {
+    "output": "outputs",
+    "state": "last",
+    "input_gradient": "input_gradients",
+    "state_gradient": "state_gradients",
+}
+
+
+class StatementPrinter(ModulePrinter):
+    """Adds to the frame what copies, fills, reductions, loads and stores look like."""
+
+    # Views. ``shown``: the width of the groups when the operands of a statement are shown by group.
+
+    def view(self, view: View, shown: int | None = None) -> str:
+        """A view as an expression; inside a loop a name."""
+        if isinstance(view.time, Step):
+            return self.step_view(view, shown if view.columns not in (1, shown) and view.buffer.groups == 1 else None)
+        text = self.views.text(view, shown)
+        return self.bind(f"{text}.T" if view.transposed and shown is None else text, view.label)
+
+    def target(self, view: View, shown: int | None = None) -> str:
+        """A view that is assigned to as a whole."""
+        text = self.view(view, shown)
+        return text if text.endswith("]") else f"{text}[...]"
+
+    def matrix(self, view: View) -> str:
+        """A view as a matrix: time and batch are one axis."""
+        if isinstance(view.time, Step):
+            return self.step_view(view, None)
+        text = self.views.text(view)
+        if isinstance(view.time, Span):
+            text += f".reshape(-1, {view.columns})"
+        return self.bind(f"{text}.T" if view.transposed else text, view.label or "matrix")
+
+    # Statements.
+
+    def total(self, text: str) -> str:
+        """The sum that makes up the loss, as it is added."""
+        return text
+
+    def copy(self, statement: Copy, shown: int | None = None) -> list[str]:
+        """An assignment of one view to another."""
+        return [f"{self.target(statement.target, shown)} = {self.view(statement.source, shown)}"]
+
+    def fill(self, statement: Fill, shown: int | None = None) -> list[str]:
+        """An assignment of a number."""
+        return [f"{self.target(statement.target, shown)} = {statement.value!r}"]
+
+    def reduce(self, statement: Reduce) -> list[str]:
+        """A sum over rows, units or everything, or log-sum-exp over units."""
+        source = self.view(statement.source)
+        if statement.kind == "all":
+            return [f"loss {'+=' if statement.accumulate else '='} {self.total(f'{source}.sum()')}"]
+        target = self.view(statement.target)
+        if statement.kind == "rows":
+            summed = f"{source}.sum(axis=(0, 1)"
+            added = f"{self.target(statement.target)} += {summed})"
+            lines = [added if statement.accumulate else f"{summed}, out={target})"]
+        elif statement.kind == "units":
+            lines = [f"{source}.sum(axis=-1, keepdims=True, out={target})"]
+        else:
+            self.helpers.add("_logsumexp")
+            lines = [f"_logsumexp({source}, out={target})"]
+        if statement.unless_state is None:
+            return lines
+        return [f"if {statement.unless_state!r} not in given:", *("    " + line for line in lines)]
+
+    def load(self, statement: Load) -> list[str]:
+        """What the caller gave, copied into its place."""
+        target, name = self.target(statement.target), statement.name
+        if statement.what == "weight":
+            return [
+                "if weights is None:",
+                f"    {target} = 1.0 / (T * batch)",
+                "else:",
+                f"    weights = {self.xp}.asarray(weights)",
+                f"    {target} = (weights / weights.sum(dtype=np.float64))[:, :, None]",
+            ]
+        if statement.what == "state":
+            default = self.view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
+            first = "[0]" if statement.target.buffer.shape == "step" else ""
+            return [f"{target} = given[{name!r}]{first} if {name!r} in given else {default}"]
+        if statement.what == "classes":
+            return [f"{target} = {self.one_hot(statement)}"]
+        return [f"{target} = {'inputs' if statement.what == 'input' else 'targets'}[{name!r}]"]
+
+    def one_hot(self, statement: Load) -> str:
+        """Integer classes as rows of 0 and 1."""
+        classes = f"{self.xp}.asarray(targets[{statement.name!r}])[:, :, None]"
+        return f"{classes} == {self.xp}.arange({statement.target.columns})"
+
+    def store(self, statement: Store) -> list[str]:
+        """What the caller gets, copied out of the workspace."""
+        if statement.what == "loss":
+            return []
+        value = self.view(statement.source)
+        if statement.source.buffer.shape == "step":
+            value += "[None]"
+        return [f"{STORES[statement.what]}[{statement.name!r}] = {value}.copy()"]
