@@ -25,7 +25,8 @@ class Record:
         learned = roots[self.years <= LAST]
         self._mean, self._scale = learned.mean(), learned.std()
         self.scaled = ((roots - self._mean) / self._scale)[:, None, None]
-        self.variance = self.numbers[self.between(FIRST, PERIODS[-1][1])].var()
+        self.variance = self.numbers.var()
+        self.variance_to_1979 = self.numbers[self.years <= PERIODS[-1][1]].var()
         self.blocks = np.array_split(np.flatnonzero(self.between(FIRST + LAGS, LAST)), BLOCKS)
 
     def between(self, first: int, last: int) -> np.ndarray:
