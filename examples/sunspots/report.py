@@ -35,9 +35,9 @@ def show(record: Record, results: list[Result], linear: Result, console: Console
     console.print(table)
 
     console.print(
-        f"Divided by {record.variance:.0f}, the variance of 1700-2008 (by that of 1700-1979, where the published record "
-        f"ended, all but the published row would be {record.variance / record.variance_to_1979:.2f} times as large). "
-        "Bold: lowest of this run. Left out: by models "
+        f"Divided by {record.variance:.0f}, the variance of 1700-2008 (by that of 1700-1979, where the published "
+        f"record ended, all but the published row would be {record.variance / record.variance_to_1979:.2f} times as "
+        "large). Bold: lowest of this run. Left out: by models "
         "that had not learned from those years; as the networks stopped by them, their errors there are a little low."
     )
     networks = [result.name for result in results if result.members is not None]
