@@ -89,6 +89,7 @@ class _Packing:
             alone = len(equation.terms) == len(terms) and rest == 0 and delay == 0
             senders = "_".join(dict.fromkeys(term.source.removeprefix("delta_") for term in terms[:2]))
             suffix = f"from_{senders}_etc" if len(terms) > 2 else f"from_{senders}"
+            suffix += f"_d{-delay}" if delay < -1 else ""
             name = equation.signal if alone else self._result(equation.signal, suffix)
             slots = _numbered(Slot(term.source, 0) for term in terms)
             key = ("backward", inside, tuple(sorted(slots, key=str)))
