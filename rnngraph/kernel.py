@@ -28,8 +28,8 @@ class Kernel:
     """What ``rg.compile`` returns. Arrays are time-major: (T, batch, size).
 
     ``source`` is the emitted module's text; ``equations`` the System it computes; ``module`` the loaded module, whose
-    functions are the same without the checks: it is loaded when it is first needed, so that source can be emitted for a
-    backend that this machine lacks. ``seconds`` has the time that each stage of the compilation took.
+    functions are the same behind plainer checks: it is loaded when it is first needed, so that source can be emitted
+    for a backend that this machine lacks. ``seconds`` has the time that each stage of the compilation took.
     Two threads may call one kernel at the same time.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +39,9 @@ class System:
         """The equation that defines ``signal``; KeyError when it is given from outside."""
         return self._by_signal[signal]
 
-    @property
+    @cached_property
     def _by_signal(self) -> dict[str, Equation]:
-        # Computed once: the dataclass is frozen, so the table cannot go stale.
-        table: dict[str, Equation] | None = self.__dict__.get("_table")
-        if table is None:
-            table = {equation.signal: equation for equation in self.equations}
-            object.__setattr__(self, "_table", table)
-        return table
+        return {equation.signal: equation for equation in self.equations}
 
     def total(self, name: str) -> Total:
         """The total called ``name``; KeyError when there is none."""

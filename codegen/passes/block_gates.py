@@ -59,7 +59,7 @@ def _with_own_matrix(product: MatMul, copies: list[Statement]) -> MatMul:
     if right.transposed:
         rows, columns = columns, rows
     buffer = Buffer(
-        f"matrix_for_{product.target.buffer.name}", "matrix", columns, rows, note="a copy made once per call"
+        f"blocks_for_{product.target.buffer.name}", "matrix", columns, rows, note="a copy made once per call"
     )
     whole = View(buffer, None, 0, columns, (0, rows), label=buffer.name)
     copies.append(Copy(whole, right))

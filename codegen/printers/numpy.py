@@ -18,6 +18,7 @@ from codegen.ir import (
     Step,
     Store,
     View,
+    views_of,
 )
 from codegen.passes import block_gates, expand_pointwise, merge_neighbours
 from codegen.printers.statements import StatementPrinter
@@ -68,14 +69,11 @@ class NumPyPrinter(StatementPrinter):
 
     def in_workspace(self, buffer: Buffer) -> bool:
         """Buffers of the workspace: all but scalars and what is read in the caller's arrays."""
-        return super().in_workspace(buffer) and buffer.name not in self._given()
+        return super().in_workspace(buffer) and buffer.name not in self._given
 
-    def _given(self) -> set[str]:
-        cached: tuple[Function, set[str]] | None = self.__dict__.get("_given_table")
-        if cached is None or cached[0] is not self.function:
-            cached = (self.function, _read_as_given(self.function))
-            self.__dict__["_given_table"] = cached
-        return cached[1]
+    def _start(self, function: Function) -> None:
+        super()._start(function)
+        self._given = _read_as_given(function)
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
         """Blocked buffers hold one gate after the other; with one row the layouts are the same memory."""
@@ -119,9 +117,8 @@ class NumPyPrinter(StatementPrinter):
         right, target = self.matrix(statement.right), self.matrix(statement.target)
         if statement.accumulate:
             return [f"{target} += {left} @ {right}"]
-        function = (
-            "dot" if statement.target.whole else "matmul"
-        )  # dot is quicker to call, but wants a contiguous target
+        # dot is quicker to call, but wants a contiguous target.
+        function = "dot" if statement.target.whole else "matmul"
         self.ufuncs.add(function)
         return [f"{function}({left}, {right}, {self._out(target)})"]
 
@@ -162,7 +159,7 @@ class NumPyPrinter(StatementPrinter):
 
     def load(self, statement: Load) -> list[str]:
         """Targets and weights that are read in the caller's arrays are only named; all else is copied."""
-        if statement.target.buffer.name not in self._given():
+        if statement.target.buffer.name not in self._given:
             return super().load(statement)
         target = self.views.buffer(statement.target.buffer)
         if statement.what == "weight":
@@ -189,16 +186,7 @@ def _read_as_given(function: Function) -> set[str]:
     for statement in function.statements():
         if isinstance(statement, Load):
             continue
-        for view in _views(statement):
+        for view in views_of(statement):
             if view.buffer.name in loads and (view.time != whole or not view.whole):
                 del loads[view.buffer.name]
     return {name for name, target in loads.items() if target.time == whole and target.whole}
-
-
-def _views(statement: Statement) -> list[View]:
-    return [
-        value
-        for field in vars(statement).values()
-        for value in (field if isinstance(field, tuple) else (field,))
-        if isinstance(value, View)
-    ]

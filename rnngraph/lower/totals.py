@@ -107,7 +107,7 @@ class TotalsLowering:
             self.started.update(names)
             self.statements.append(MatMul(block, left, right, note=note))
             return
-        scratch = self._scratch(product.results[0], left.columns, right.columns)
+        scratch = self._scratch(f"gradient_of_{product.results[0]}", left.columns, right.columns)
         self.statements.append(MatMul(scratch, left, right, note=note))
         self._scatter(product, scratch, source.columns)
 
@@ -173,7 +173,7 @@ class TotalsLowering:
         return True
 
     def _scratch(self, name: str, rows: int, columns: int) -> View:
-        buffer = Buffer(f"gradient_of_{name}", "matrix", columns, rows)
+        buffer = Buffer(name, "matrix", columns, rows)
         return View(buffer, None, 0, columns, (0, rows), label=buffer.name)
 
     def _scatter(self, product: Product, scratch: View, columns: tuple[tuple[int, int], ...]) -> None:
@@ -225,7 +225,7 @@ class TotalsLowering:
         if target.whole and name not in self.started:
             self.statements.append(MatMul(target, left, right, note=note))
             return
-        scratch = self._scratch(name, left.columns, right.columns)
+        scratch = self._scratch(f"gradient_by_{name}", left.columns, right.columns)
         self.statements.append(MatMul(scratch, left, right, note=note))
         self._add(name, scratch, "")
 

@@ -8,6 +8,7 @@ goes back from the same deltas is one product, whose result is read with the del
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import networkx as nx
 import sympy
@@ -151,36 +152,35 @@ class _Packing:
             ),
         )
 
+    def _follower(self, result: str) -> str:
+        """The activation of a weighted sum, or an empty name."""
+        return next((e.signal for e in self._readers.get(result, []) if e.expression.args == (at(result),)), "")
+
     def _reader(self, result: str) -> str:
         """The first signal that is computed from the activation of a weighted sum."""
-        follower = next((e.signal for e in self._readers().get(result, []) if e.expression.args == (at(result),)), "")
-        return next((equation.signal for equation in self._readers().get(follower, [])), "")
+        return next((equation.signal for equation in self._readers.get(self._follower(result), [])), "")
 
     def _meets_past(self, result: str) -> bool:
         """Whether the activation of a weighted sum is multiplied by a delayed signal, as a forget gate is."""
-        follower = next((e.signal for e in self._readers().get(result, []) if e.expression.args == (at(result),)), "")
+        follower = self._follower(result)
         return any(
             at(follower) in summand.args and any(read.delay > 0 for read in reads_of(summand))
-            for equation in self._readers().get(follower, [])
+            for equation in self._readers.get(follower, [])
             for summand in sympy.Add.make_args(equation.expression)
             if summand.is_Mul
         )
 
     def _activation(self, result: str) -> str:
-        readers = [equation.expression for equation in self._readers().get(result, [])]
+        readers = [equation.expression for equation in self._readers.get(result, [])]
         return readers[0].func.__name__ if len(readers) == 1 and readers[0].args == (at(result),) else "~"
 
+    @cached_property
     def _readers(self) -> Mapping[str, list[Equation]]:
         """The equations that read each signal in their pointwise part."""
-        table: dict[str, list[Equation]] | None = self.__dict__.get("_reader_table")
-        if table is None:
-            table = {}
-            for equation in self.system.equations:
-                for symbol in equation.expression.free_symbols:
-                    found = meaning(symbol)
-                    if not isinstance(found, str):
-                        table.setdefault(found.signal, []).append(equation)
-            self.__dict__["_reader_table"] = table
+        table: dict[str, list[Equation]] = {}
+        for equation in self.system.equations:
+            for read in reads_of(equation.expression):
+                table.setdefault(read.signal, []).append(equation)
         return table
 
 
