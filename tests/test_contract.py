@@ -197,3 +197,19 @@ def test_a_wrong_delay_is_noticed() -> None:
     expected, _ = reference.forward(graph, problem.parameters, problem.inputs)
     with pytest.raises(AssertionError, match="output of 'y': off by"):
         assert_all_close(outputs, expected, 1e-12, "output")
+
+
+def test_matrices_of_two_makers_keep_apart(backend: str) -> None:
+    """Three gates o, i, f and a node o_i_f: the matrix of the gates' blocks is not the halved matrix of the node."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    for name, activation in {"o": "tanh", "i": "tanh", "f": "tanh", "o_i_f": "sigmoid"}.items():
+        graph.add_node(name, size=3, activation=activation)
+        graph.add_edge("x", name)
+    graph.add_node("h", kind="output", size=3, equation="o*i + f*k")
+    for name, port in {"o": "o", "i": "i", "f": "f", "o_i_f": "k"}.items():
+        graph.add_edge("h", name, delay=2 if name == "o_i_f" else 1)
+        graph.add_edge(name, "h", port=port)
+    losses = {"h": "mse"}
+    kernel = compiled(graph, losses, backend)
+    assert_equals_reference(kernel, graph, problem_for(graph, 1, losses, T=5), losses, ALL)
