@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import networkx as nx
 
 from rnngraph.backends import PRINTERS, check_backend
-from rnngraph.gradient import check_method, check_wrt
+from rnngraph.gradient import check_wrt
 from rnngraph.kernel import Kernel
 from rnngraph.program import build_program
+from rnngraph.rules import check_rule
 
 
 def compile(
@@ -23,18 +24,23 @@ def compile(
     *,
     k1: int | None = None,
     k2: int | None = None,
+    block: int | None = None,
+    order: int | None = None,
+    seed: int | None = None,
 ) -> Kernel:
     """Derive, schedule and emit the network's code, and load it.
 
     ``loss``: "mse", "cross_entropy", "binary_cross_entropy", an expression in y and target, or {output: any of these}.
-    ``method``: "bptt"; ``k1`` and ``k2`` belong to "tbptt", which comes in a later version. ``backend``: "numpy" or
-    "cupy". ``dtype``: "float32" or "float64". ``wrt``: a subset of "parameters", "inputs", "state": what
-    ``loss_and_gradient`` differentiates by. The time it takes does not depend on T.
+    ``method``: "bptt" or another learning rule of ``rnngraph.rules``, with its options: ``k1`` and ``k2`` of "tbptt",
+    ``block`` of "bptt-rtrl", ``order`` of "snap", ``seed`` of "uoro". ``backend``: "numpy" or "cupy".
+    ``dtype``: "float32" or "float64". ``wrt``: a subset of "parameters", "inputs", "state": what ``loss_and_gradient``
+    differentiates by (all but "parameters" with "bptt" alone). The time it takes does not depend on T.
     Raises GraphError for a bad graph, OptionError or UnsupportedError for a bad option.
     """
     backend, dtype_name = check_backend(backend, dtype)
-    check_method(method, k1, k2)
-    compilation = build_program(graph, loss, method, dtype_name, check_wrt(wrt))  # graph -> ir.Program
+    words = check_wrt(wrt)
+    rule = check_rule(method, words, k1=k1, k2=k2, block=block, order=order, seed=seed)
+    compilation = build_program(graph, loss, rule, dtype_name, words)  # graph -> ir.Program
     started = time.perf_counter()
     source = PRINTERS[backend](compilation.program)  # ir.Program -> source text
     compilation.seconds["print"] = time.perf_counter() - started

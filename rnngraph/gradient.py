@@ -9,11 +9,9 @@ import networkx as nx
 from rnngraph.derive import derive
 from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.losses import with_loss
+from rnngraph.rules import Rule, check_rule
 from rnngraph.system import System
 from rnngraph.vjp import WRT, vjp
-
-METHODS = ("bptt",)
-LATER_METHODS = ("tbptt", "rtrl", "focused")
 
 
 def gradient(
@@ -21,19 +19,26 @@ def gradient(
     loss: object = "mse",
     method: str = "bptt",
     wrt: Iterable[str] = ("parameters",),
-    *,
-    k1: int | None = None,
-    k2: int | None = None,
+    **options: int | None,
 ) -> System:
     """The forward equations, the loss and its gradient by ``method`` as one System.
 
     ``loss``: a name, an expression in y and target, or {output: name or expression}. ``method``: "bptt"
-    (backpropagation through time: Werbos 1990, the vjp of the whole sequence); ``k1`` and ``k2`` belong to "tbptt",
-    which comes in a later version. ``wrt``: a subset of "parameters", "inputs", "state".
-    Raises GraphError for a bad graph, OptionError for an unknown loss or word, UnsupportedError for a rule to come.
+    (backpropagation through time: Werbos 1990, the vjp of the whole sequence) or another rule of ``rnngraph.rules``,
+    with its ``options``. ``wrt``: a subset of "parameters", "inputs", "state".
+    Raises GraphError for a bad graph, OptionError for an unknown loss, word or option, UnsupportedError for a rule that
+    the graph does not allow.
     """
-    check_method(method, k1, k2)
-    return vjp(with_loss(derive(graph), loss), wrt=check_wrt(wrt))
+    words = check_wrt(wrt)
+    rule = check_rule(method, words, **options)
+    return differentiate(with_loss(derive(graph), loss), rule, words)
+
+
+def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameters",)) -> System:
+    """A System with a loss, extended by the equations of its gradient by ``rule``."""
+    if rule.info.family == "bptt":
+        return vjp(system, wrt=wrt)
+    raise UnsupportedError("method", repr(rule.name), "a rule of this version", "use 'bptt'")
 
 
 def check_wrt(wrt: object) -> tuple[str, ...]:
@@ -43,15 +48,3 @@ def check_wrt(wrt: object) -> tuple[str, ...]:
         if word not in WRT:
             raise OptionError("wrt", repr(word), f"a subset of {WRT}, one at least", "check the spelling")
     return tuple(str(word) for word in words)
-
-
-def check_method(method: object, k1: object = None, k2: object = None) -> None:
-    """Raise unless ``method`` names a learning rule that this version has, with options that belong to it."""
-    if method in LATER_METHODS:
-        raise UnsupportedError(
-            "method", repr(method), f"one of {METHODS}", "use 'bptt'; the other rules come in a later version"
-        )
-    if method not in METHODS:
-        raise OptionError("method", repr(method), f"one of {METHODS}", "check the spelling")
-    if k1 is not None or k2 is not None:
-        raise OptionError("k1, k2", f"{k1!r}, {k2!r} with method={method!r}", "none", "they belong to method='tbptt'")

@@ -6,22 +6,21 @@ import dataclasses
 import inspect
 import textwrap
 import time
-from collections.abc import Iterable
 
 import networkx as nx
 
 from codegen.ir import Program
 from rnngraph.derive import derive_model
 from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_numbers, inline
-from rnngraph.gradient import check_method
+from rnngraph.gradient import differentiate
 from rnngraph.initialise import RULES
 from rnngraph.losses import with_loss
 from rnngraph.lower import lay_out_parameters, lower, parameter_roles
 from rnngraph.precision import check_constants
+from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule
 from rnngraph.system import System
 from rnngraph.validate import validate
-from rnngraph.vjp import vjp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +46,15 @@ class _Clock:
         self.last = now
 
 
-def build_program(graph: nx.MultiDiGraph, loss: object, method: str, dtype: str, wrt: Iterable[str]) -> Compilation:
+def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, wrt: tuple[str, ...]) -> Compilation:
     """Every stage from the graph to the program, in order. Raises what the stages raise."""
     clock = _Clock()
-    check_method(method)
     model = validate(graph)  # nx.MultiDiGraph -> Model
     clock.lap("validate")
     forward = derive_model(model)  # Model -> System
     with_totals = with_loss(forward, loss)  # System -> System
     clock.lap("derive")
-    gradient = vjp(with_totals, wrt=wrt)  # System -> System
+    gradient = differentiate(with_totals, rule, wrt)  # System -> System
     check_constants(gradient, dtype)
     clock.lap("differentiate")
     systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
@@ -83,12 +81,12 @@ def build_program(graph: nx.MultiDiGraph, loss: object, method: str, dtype: str,
             output: "classes" if kind == "cross_entropy" else "values" for output, kind in with_totals.losses.items()
         },
         dtype=dtype,
-        title=f"Recurrent network: {', '.join(model.nodes)}. Forward pass, loss and gradient ({method})."
+        title=f"Recurrent network: {', '.join(model.nodes)}. Forward pass, loss and gradient ({rule})."
         if len(model.nodes) <= 12
-        else f"Recurrent network of {len(model.nodes)} nodes. Forward pass, loss and gradient ({method}).",
+        else f"Recurrent network of {len(model.nodes)} nodes. Forward pass, loss and gradient ({rule}).",
         header=tuple(header),
         rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
-        wrt=tuple(wrt),
+        wrt=wrt,
     )
     return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds)
 

@@ -23,6 +23,7 @@ from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
 from codegen.verify import verify_function
 from rnngraph import zoo
 from rnngraph.program import build_program
+from rnngraph.rules import Rule
 
 ALL = ("parameters", "inputs", "state")
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
@@ -337,7 +338,7 @@ def test_a_statement_moves_only_past_other_memory() -> None:
 @pytest.mark.parametrize("seed", range(3000, 3012))
 def test_prepared_functions_obey_the_grammar(seed: int) -> None:
     graph = random_graph(seed)
-    program = build_program(graph, losses_of(graph, seed), "bptt", "float64", ALL).program
+    program = build_program(graph, losses_of(graph, seed), Rule(), "float64", ALL).program
     for function in program.functions:
         prepared = fuse_pointwise(pack_products(function))
         verify_function(prepared)

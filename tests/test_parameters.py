@@ -103,8 +103,12 @@ def test_workspaces_of_many_lengths_are_bounded_and_can_be_released() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (dict(method="tbptt", k1=3, k2=4), rg.UnsupportedError, "later version"),
-        (dict(k1=3), rg.OptionError, "belong to method='tbptt'"),
+        (dict(method="tbptt", k1=3), rg.OptionError, "k2.*None"),
+        (dict(method="tbptt", k1=0, k2=4), rg.OptionError, "k1.*>= 1"),
+        (dict(method="tbptt", k1=5, k2=4), rg.OptionError, "the nearest that works: k2=5"),
+        (dict(method="tbptt", k1=2, k2=4, wrt="inputs"), rg.UnsupportedError, "use method='bptt'"),
+        (dict(method="snap", order=0), rg.OptionError, "order.*>= 1"),
+        (dict(k1=3), rg.OptionError, "belongs to method='tbptt'"),
         (dict(wrt=None), rg.OptionError, "a subset of"),
         (dict(wrt=()), rg.OptionError, "one at least"),
         (dict(loss=np.zeros(3)), rg.OptionError, "a ndarray"),

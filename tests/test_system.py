@@ -235,7 +235,6 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a loss with other names": ({"loss": "(y - goal)**2"}, rg.EquationError, "goal"),
     "a loss that is code": ({"loss": "__import__('os').getcwd()"}, rg.EquationError, "loss"),
     "classes of one unit": ({"loss": "cross_entropy"}, rg.OptionError, "size 1.*binary_cross_entropy"),
-    "a rule to come": ({"method": "rtrl"}, rg.UnsupportedError, "'rtrl'.*bptt"),
     "an unknown rule": ({"method": "hebb"}, rg.OptionError, "'hebb'.*bptt"),
 }
 

@@ -18,6 +18,7 @@ from rnngraph.files import check_writable, load_table, save_arrays, save_graph, 
 from rnngraph.listing import as_text_drawing
 from rnngraph.losses import resolve_losses
 from rnngraph.program import build_program
+from rnngraph.rules import Rule
 from rnngraph.train import LBFGS, SGD, Adam, Momentum
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": SGD, "momentum": Momentum}
@@ -132,7 +133,7 @@ def emit(graph: str, losses: Sequence[str], backend: str, dtype: str, output: st
     Example: rnngraph emit zoo:lstm --loss mse --output lstm_numpy.py
     """
     backend, dtype = check_backend(backend, dtype)
-    compilation = build_program(read_graph(graph), _loss(losses), "bptt", dtype, ("parameters",))
+    compilation = build_program(read_graph(graph), _loss(losses), Rule(), dtype, ("parameters",))
     source = PRINTERS[backend](compilation.program)  # not loaded: a CuPy file can be written where CuPy is not
     if output is None:
         click.echo(source, nl=False)
