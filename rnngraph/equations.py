@@ -9,12 +9,20 @@ Grammar
     Term      = dense      W applied to u(t-d), or W transposed     W is a parameter or a constant
               | sum        the sum over units of u(t-d)             size n -> 1; its transpose is broadcasting
               | logsumexp  log of the sum over units of exp(u(t))   size n -> 1; stands alone in its equation
+              | product    P(t-d) J(t)                              P, J have rows: one matrix product per sequence
+              | expand     row (i, j) gets p_ij(t-d) J_j.(t)        p has rows i, J rows j; without J: the unit vectors
+              | diagonal   p(t-d) times the diagonal of J(t)        unit by unit; J is square
     pointwise = sympy expression in at(u, d), meaning u(t-d), and parameter(w), a vector over the units;
                 a signal of size 1 is broadcast
     Total     = sum of contributions, each summed over t = 1..T and over the batch
     contribution = Outer          u(t-d) v(t-e)^T                   a matrix
                  | PointwiseSum   pointwise expression              a vector, or a number when summed over units too
                  | BoundarySum    u(t) for t <= 0                   a vector (gradient of a learned initial value)
+                 | Contraction    P(t-d) with an error e(t)         the parameter's shape
+
+A signal may have ``rows``: then it is a matrix (rows, units) per sequence, a Jacobian or a sensitivity. In its
+pointwise expression a signal without rows stands for every row, along_rows(u, d) is u(t-d) with its units down the
+rows, and parameter(W) may be a matrix of its shape.
 
 Outside 1..T a signal reads as its ``initial`` (a number or a learned vector), adjoint signals as 0. An adjoint signal's
 values at t <= 0 are defined by its own equation, where everything that does not reach back into 1..T is 0.
@@ -33,6 +41,7 @@ import sympy
 Expression = Any  # a sympy expression; sympy ships no types
 
 _PARAMETER = "parameter"
+_ROWS = "|"
 
 
 class Read(NamedTuple):
@@ -54,10 +63,21 @@ def parameter(name: str) -> Expression:
     return sympy.Symbol(f"{name}@{_PARAMETER}", real=True)
 
 
+@lru_cache(maxsize=100_000)
+def along_rows(signal: str, delay: int = 0) -> Expression:
+    """The sympy symbol that stands for ``signal`` at t - ``delay`` with its units down the rows."""
+    return sympy.Symbol(f"{signal}@{delay}{_ROWS}", real=True)
+
+
+def is_along_rows(symbol: Expression) -> bool:
+    """Whether a symbol was made by ``along_rows``."""
+    return str(symbol.name).endswith(_ROWS)
+
+
 def meaning(symbol: Expression) -> Read | str:
-    """What a symbol of a pointwise expression stands for: a Read, or the name of a vector parameter."""
+    """What a symbol of a pointwise expression stands for: a Read, or the name of a parameter."""
     name, _, tail = symbol.name.rpartition("@")
-    return name if tail == _PARAMETER else Read(name, int(tail))
+    return name if tail == _PARAMETER else Read(name, int(tail.removesuffix(_ROWS)))
 
 
 def symbols_of(expression: Expression) -> list[Expression]:
@@ -74,9 +94,13 @@ def reads_of(expression: Expression) -> list[Read]:
 class Signal:
     """A sequence of vectors of ``size`` units.
 
-    ``kind``: "input", "target", "weight" (given from outside); "unit" (a node), "sum" (a weighted sum), "adjoint",
-    "tangent", "auxiliary". ``origin`` is the node it belongs to, or the signal it is the adjoint or tangent of.
-    ``initial`` is its value outside 1..T: a number, or the name of a learned vector.
+    ``kind``: "input", "target", "weight", "noise" (given from outside); "unit" (a node), "sum" (a weighted sum),
+    "adjoint", "tangent", "auxiliary", "jacobian", "sensitivity". ``origin`` is the node it belongs to, or the signal it
+    is the adjoint, tangent or sensitivity of.
+    ``initial`` is its value outside 1..T: a number, or the name of a learned vector. ``rows``: 0 for a vector of
+    ``size`` units, else it is a matrix of so many rows. ``of`` is the parameter that a sensitivity is by;
+    it ``starts_as_unit`` where that is the learned initial value: ones (the unit matrix) at t <= 0 unless a state is
+    given.
     """
 
     name: str
@@ -84,17 +108,27 @@ class Signal:
     kind: str
     origin: str | None = None
     initial: float | str = 0.0
+    rows: int = 0
+    of: str | None = None
+    starts_as_unit: bool = False
 
 
 @dataclass(frozen=True)
 class Term:
-    """One linear (or log-sum-exp) term of an equation: see the grammar. ``parameter`` is None but for "dense"."""
+    """One linear (or log-sum-exp) term of an equation: see the grammar. ``parameter`` is None but for "dense",
+    ``jacobian`` (a signal, read at t) but for "product", "expand" and "diagonal"."""
 
     operator: str
     source: str
     delay: int = 0
     parameter: str | None = None
     transposed: bool = False
+    jacobian: str | None = None
+
+    def reads(self) -> list[Read]:
+        """The signals it reads."""
+        read = [Read(self.source, self.delay)]
+        return read if self.jacobian is None else [*read, Read(self.jacobian, 0)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +141,7 @@ class Equation:
 
     def reads(self) -> list[Read]:
         """Every (signal, delay) on the right-hand side."""
-        return [Read(term.source, term.delay) for term in self.terms] + reads_of(self.expression)
+        return [read for term in self.terms for read in term.reads()] + reads_of(self.expression)
 
 
 @dataclass(frozen=True)
@@ -138,7 +172,18 @@ class BoundarySum:
     node: str
 
 
-Contribution = Outer | PointwiseSum | BoundarySum
+@dataclass(frozen=True)
+class Contraction:
+    """Sum over t and batch of a sensitivity P(t - delay) with an error e(t). ``local``: element by element, where row i
+    of unit k is that of parameter (i, k); else over the units, where each row is that of one parameter."""
+
+    sensitivity: str
+    error: str
+    delay: int = 0
+    local: bool = False
+
+
+Contribution = Outer | PointwiseSum | BoundarySum | Contraction
 
 
 @dataclass(frozen=True)

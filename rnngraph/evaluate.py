@@ -16,7 +16,21 @@ import sympy
 from numpy.typing import NDArray
 
 from codegen.functions import FUNCTIONS, PointwiseFunction, expand_primes
-from rnngraph.equations import BoundarySum, Equation, Expression, Outer, PointwiseSum, Read, Total, meaning, reads_of
+from rnngraph.equations import (
+    BoundarySum,
+    Contraction,
+    Equation,
+    Expression,
+    Outer,
+    PointwiseSum,
+    Read,
+    Signal,
+    Term,
+    Total,
+    is_along_rows,
+    meaning,
+    reads_of,
+)
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -132,6 +146,9 @@ class Evaluation:
         shape = self.system.parameters[total.of] if total.of is not None else ()
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for contribution in total.contributions:
+            if isinstance(contribution, Contraction):
+                result = result + self._contraction(contribution, shape)
+                continue
             if isinstance(contribution, BoundarySum):
                 if contribution.node not in self.state:
                     depth = self.system.state_depths[contribution.node]
@@ -145,6 +162,16 @@ class Evaluation:
                     result = result + self._pointwise_sum(contribution, t)
         summed: Array = np.asarray(result)
         return summed
+
+    def _contraction(self, contribution: Contraction, shape: tuple[int, ...]) -> Array:
+        result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
+        for t in range(1, self.T + 1):
+            product = self.value(contribution.sensitivity, t - contribution.delay) * _on_rows(
+                self.value(contribution.error, t)
+            )
+            summed = product if contribution.local else product.sum(axis=2)
+            result = result + summed.sum(axis=0).reshape(shape)
+        return result
 
     def _pointwise_sum(self, contribution: PointwiseSum, t: int) -> Array:
         value = self._pointwise(contribution.expression, t)
@@ -165,6 +192,8 @@ class Evaluation:
             return self.given[name][time - 1] if name in self.given else None
         if time < 1 and self._is_adjoint(name):
             return None
+        if signal.rows:
+            return self._rows_at_start(signal)
         if time < 1 and name in self.state:
             return np.asarray(self.state[name][time - 1])
         if time < 1 and signal.kind == "tangent" and signal.origin in self.state:
@@ -172,6 +201,14 @@ class Evaluation:
         if isinstance(signal.initial, str):
             return np.tile(self.parameters[signal.initial], (self.batch, 1))
         return np.full((self.batch, signal.size), self.number(signal.initial), dtype=self._dtype())
+
+    def _rows_at_start(self, signal: Signal) -> Array:
+        """A sensitivity before t = 1: 0, or the unit matrix for a learned initial value that is in use."""
+        value = np.full((self.batch, signal.rows, signal.size), self.number(0), dtype=self._dtype())
+        if signal.starts_as_unit and signal.origin not in self.state:
+            for k in range(signal.size):
+                value[:, k if signal.rows > 1 else 0, k] = self.number(1)
+        return value
 
     def _is_adjoint(self, name: str) -> bool:
         """Whether the signal is an adjoint, or the tangent of one: both are defined at t <= 0 by their equation."""
@@ -181,8 +218,9 @@ class Evaluation:
         return signal.kind == "adjoint"
 
     def _compute(self, equation: Equation, time: int) -> Array:
-        size = self.system.signals[equation.signal].size
-        result = np.zeros((self.batch, size), dtype=self._dtype()) + self.number(0)
+        signal = self.system.signals[equation.signal]
+        shape = (self.batch, signal.rows, signal.size) if signal.rows else (self.batch, signal.size)
+        result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for term in equation.terms:
             source = self.value(term.source, time - term.delay)
             if term.operator == "dense":
@@ -190,26 +228,54 @@ class Evaluation:
                 constant = self.system.constants.get(term.parameter)
                 weight = self.parameters[term.parameter] if constant is None else self._constant(constant)
                 result = result + source @ (weight.T if term.transposed else weight)
+            elif term.operator in ("product", "expand", "diagonal"):
+                result = result + self._with_jacobian(term, source, time, shape)
             elif term.operator == "sum":
                 result = result + source.sum(axis=1, keepdims=True)
             else:
                 exponential, logarithm = self.functions["exp"], self.functions["log"]
                 result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))
-        whole: Array = result + self._pointwise(equation.expression, time)
+        whole: Array = result + self._pointwise(equation.expression, time, rows=signal.rows > 0)
         return whole
+
+    def _with_jacobian(self, term: Term, source: Array, time: int, shape: tuple[int, ...]) -> Array:
+        if term.jacobian is None:
+            matrix = np.full((1, source.shape[2], source.shape[2]), self.number(0), dtype=source.dtype)
+            for k in range(source.shape[2]):
+                matrix[0, k, k] = self.number(1)
+        else:
+            matrix = self.value(term.jacobian, time)
+        if term.operator == "product":
+            product: Array = source @ matrix
+        elif term.operator == "diagonal":
+            product = source * np.diagonal(matrix, axis1=1, axis2=2)[:, None, :]
+        else:
+            product = (source[:, :, :, None] * matrix[:, None, :, :]).reshape(shape)
+        return product
 
     def _constant(self, constant: Array) -> Array:
         return np.array([[self.number(value) for value in row] for row in constant], dtype=self._dtype())
 
-    def _pointwise(self, expression: Expression, time: int) -> Any:
+    def _pointwise(self, expression: Expression, time: int, rows: bool = False) -> Any:
         values: dict[Expression, Any] = {}
         for symbol in expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
-                values[symbol] = self.parameters[found]
-            else:
-                values[symbol] = self.value(found.signal, time - found.delay)
+                constant = self.system.constants.get(found)
+                values[symbol] = self.parameters[found] if constant is None else self._constant(constant)
+                continue
+            value = self.value(found.signal, time - found.delay)
+            if is_along_rows(symbol):
+                value = value[:, :, None]
+            elif rows and value.ndim == 2:
+                value = _on_rows(value)
+            values[symbol] = value
         return evaluate_expression(expression, values, self.functions, self.number)
+
+
+def _on_rows(value: Array) -> Array:
+    """A vector per sequence as one row that stands for all."""
+    return value[:, None, :]
 
 
 def _reaching_back(equation: Equation, time: int) -> Equation:

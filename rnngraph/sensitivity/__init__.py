@@ -1,0 +1,5 @@
+"""Learning rules that go forward in time: sensitivities of the states by the parameters, from Jacobians of one step."""
+
+from rnngraph.sensitivity.derive import output_sensitivities, with_sensitivities
+
+__all__ = ["output_sensitivities", "with_sensitivities"]
