@@ -6,6 +6,7 @@ Grammar
 
     Function   = name, buffers, body
     statement  = Loop        for t = 1..T (or T..1): body
+               | Sweep       for t = 1..T: statements on matrices per sequence (codegen.sweep)
                | MatMul      target (+)= left @ right
                | Assign      target = pointwise expression of the operands        (expression: sympy)
                | Apply       target = ufunc(arguments)                            (only after expand_pointwise)
@@ -30,7 +31,8 @@ written reads 0. "parameter" and "gradient" buffers are views at ``offset`` of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import abc
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,7 +227,21 @@ class Loop:
     note: str = ""
 
 
-Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop
+class Opaque(abc.ABC):
+    """A statement of another file's grammar (codegen.sweep): what passes need to know of it."""
+
+    note: str
+
+    @abc.abstractmethod
+    def views(self) -> list[View]:
+        """The views that it reads; what it writes is its own."""
+
+    @abc.abstractmethod
+    def map_buffers(self, change: Callable[[Buffer], Buffer]) -> Opaque:
+        """The statement with every view's buffer changed."""
+
+
+Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Opaque
 
 
 @dataclass(frozen=True)
@@ -306,9 +322,9 @@ def views_of(statement: Statement) -> list[View]:
         return [statement.target]
     if isinstance(statement, Store):
         return [statement.source]
-    return []
+    return statement.views() if isinstance(statement, Opaque) else []
 
 
 def written(statement: Statement) -> View | None:
     """The view a statement writes, if any; a Fused writes several: see its parts."""
-    return None if isinstance(statement, Loop | Store | Fused) else statement.target
+    return None if isinstance(statement, Loop | Store | Fused | Opaque) else statement.target

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from codegen.ir import Apply, Buffer, Copy, Fill, Function, Loop, MatMul, Statement, View, views_of
+from codegen.ir import Apply, Buffer, Copy, Fill, Function, Loop, MatMul, Opaque, Statement, View, views_of
 
 
 def block_gates(function: Function) -> Function:
@@ -165,6 +165,8 @@ def map_buffers(statement: Statement, change: Callable[[Buffer], Buffer]) -> Sta
 
     if isinstance(statement, Loop):
         return dataclasses.replace(statement, body=tuple(map_buffers(inner, change) for inner in statement.body))
+    if isinstance(statement, Opaque):
+        return statement.map_buffers(change)
     values: dict[str, object] = {}
     for field in dataclasses.fields(statement):
         value = getattr(statement, field.name)

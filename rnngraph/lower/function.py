@@ -27,8 +27,9 @@ from rnngraph.equations import Expression, at, meaning, reads_of, symbols_of
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.places import Place, SourceBuffer, place_signals
+from rnngraph.lower.sweep import SweepLowering
 from rnngraph.lower.totals import TotalsLowering
-from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction
+from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction, sweep_reads
 
 HALF = sympy.Rational(1, 2)
 
@@ -72,6 +73,15 @@ class _Lowering:
             else:
                 self._emit(component.items[0], body, component)
             self._copy_to_later_sources(component, body)
+        if self.schedule.sweep:
+            sweep = SweepLowering(
+                self.schedule,
+                self.layout,
+                lambda name, delay: self._view(name, delay, True),
+                self._parameter,
+                self.notes,
+            )
+            body.append(sweep.run())
         if self.name == "forward":
             self._store_outputs(body)
         else:
@@ -79,6 +89,8 @@ class _Lowering:
             totals.run(self.notes)
             self._store_gradients(totals)
             body.extend(totals.statements)
+            if self.schedule.sweep:
+                self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
 
     # What the caller gives and gets.
@@ -108,6 +120,9 @@ class _Lowering:
     def _store_outputs(self, body: list[Statement]) -> None:
         for name in self.system.outputs:
             body.append(Store(self.places.of[name].span(0, name), "output", name))
+        self._store_state(body)
+
+    def _store_state(self, body: list[Statement]) -> None:
         for name, depth in self.states.items():
             place = self.places.of[name]
             last = (
@@ -126,6 +141,10 @@ class _Lowering:
             values = totals.boundary_values(adjoint, node) if adjoint else None
             if values is not None:
                 totals.statements.append(Store(values, "state_gradient", node))
+
+    def _parameter(self, name: str) -> View:
+        """A parameter or a constant as a matrix or vector."""
+        return self.matrices.block(name, False) if name in self.system.constants else self.layout.view(name)
 
     # Sources of products that lie in a buffer of their own.
 
@@ -279,6 +298,7 @@ class _Lowering:
             for result in item.results
         }
         read_otherwise: set[str] = set(self.system.outputs)
+        read_otherwise.update(read.signal for read in sweep_reads(self.system, self.schedule.sweep))
         for item in self.schedule.items():
             if not isinstance(item, Pointwise) or not (
                 item.expression.func is sigmoid and item.expression.args[0].is_Symbol
@@ -289,7 +309,7 @@ class _Lowering:
                 for side in ("left", "right", "signal"):
                     read_otherwise.add(getattr(piece, side, ""))
                 read_otherwise.update(read.signal for read in reads_of(getattr(piece, "expression", sympy.S.Zero)))
-        read_at_all = {read.signal for item in self.schedule.items() for read in item.reads()}
+        read_at_all = {read.signal for item in self.schedule.items() for read in item.reads()} | read_otherwise
         return frozenset((candidates & read_at_all) - read_otherwise - self.states.keys())
 
     def _use_halved(self, expression: Expression) -> Expression:

@@ -63,7 +63,7 @@ class Matrices:
             for result, block in zip(product.results, weights, strict=True):
                 stop = column + self.widths[result]
                 target = View(buffer, None, column, stop, rows=(row, row + height), label=buffer.name)
-                self.prologue.append(Copy(target, self._block(block.parameter, block.transposed)))
+                self.prologue.append(Copy(target, self.block(block.parameter, block.transposed)))
                 column = stop
             row += height
         column = 0
@@ -73,7 +73,8 @@ class Matrices:
             self.prologue.append(Copy(target, self.layout.view(bias)))
             column = stop
 
-    def _block(self, name: str, transposed: bool) -> View:
+    def block(self, name: str, transposed: bool) -> View:
+        """A parameter or constant as a matrix."""
         if name in self.constants:
             values = self.constants[name]
             rows, columns = values.shape

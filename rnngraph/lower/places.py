@@ -16,8 +16,8 @@ import sympy
 
 from codegen.functions import PointwiseFunction
 from codegen.ir import Bound, Buffer, Span, Step, View
-from rnngraph.equations import BoundarySum, Outer, PointwiseSum, at, meaning, reads_of
-from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot
+from rnngraph.equations import BoundarySum, Contraction, Outer, PointwiseSum, at, meaning, reads_of
+from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot, sweep_reads
 
 # Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
 GENERATED = re.compile(r"(weights|gradient|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$")
@@ -158,11 +158,15 @@ class _Placement:
                 if isinstance(contribution, Outer):
                     self.uses[contribution.left].append(Use(None, contribution.left_delay))
                     self.uses[contribution.right].append(Use(None, contribution.right_delay))
+                elif isinstance(contribution, Contraction):
+                    continue  # the sweep reads it: below
                 elif isinstance(contribution, PointwiseSum):
                     for read in reads_of(contribution.expression):
                         self.uses[read.signal].append(Use(None, read.delay))
                 else:
                     self._need_boundary(contribution)
+        for read in sweep_reads(system, self.schedule.sweep):
+            self.uses[read.signal].append(Use(None, read.delay))
         for output in system.outputs:
             self.uses[output].append(Use(None, 0))
         for adjoint in filter(None, system.input_adjoints.values()):

@@ -11,6 +11,7 @@ from codegen.functions import rewrite_in_primitives
 from codegen.ir import Assign, Bound, Buffer, Copy, Fill, MatMul, Reduce, Span, Statement, Store, View
 from rnngraph.equations import (
     BoundarySum,
+    Contraction,
     Contribution,
     Expression,
     Outer,
@@ -51,7 +52,11 @@ class TotalsLowering:
         for total in self.schedule.system.totals:
             if total.kind == "loss":
                 self._loss(total, notes.get(total.name, ""))
-        self.left = {total.of: list(total.contributions) for total in gradients if total.of is not None}
+        self.left = {
+            total.of: [piece for piece in total.contributions if not isinstance(piece, Contraction)]
+            for total in gradients
+            if total.of is not None
+        }
         for item in self.schedule.items():
             if isinstance(item, Product) and not item.blocks[0][0].transposed:
                 self._packed(item, notes)

@@ -3,5 +3,16 @@ one."""
 
 from rnngraph.schedule.build import build_schedule
 from rnngraph.schedule.items import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction
+from rnngraph.schedule.sweep import sweep_reads
 
-__all__ = ["Component", "Item", "Pointwise", "Product", "Schedule", "Slot", "UnitReduction", "build_schedule"]
+__all__ = [
+    "Component",
+    "Item",
+    "Pointwise",
+    "Product",
+    "Schedule",
+    "Slot",
+    "UnitReduction",
+    "build_schedule",
+    "sweep_reads",
+]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rnngraph.schedule.components import order_components
 from rnngraph.schedule.items import Schedule
 from rnngraph.schedule.packing import pack
 from rnngraph.schedule.share import share_function_values
 from rnngraph.schedule.simplify import boundary_parts, hoist_from_loops, inline_once_used
+from rnngraph.schedule.sweep import split_sweep, sweep_reads, without_contractions
 from rnngraph.system import System
 
 
 def build_schedule(system: System) -> Schedule:
     """System -> Schedule. Raises UnsupportedError for a loop that reads both the past and the future."""
     shared = share_function_values(system)  # System -> System
+    whole, swept = split_sweep(shared)  # System -> System without rows, and the equations with rows
+    shared = dataclasses.replace(whole, totals=without_contractions(whole.totals))
     items, signals = pack(shared)  # System -> items: products and pointwise equations
-    items = inline_once_used(items, shared, signals)  # items -> items
+    needed = sweep_reads(whole, swept)
+    items = inline_once_used(items, shared, signals, {read.signal for read in needed})  # items -> items
     boundaries = boundary_parts(items, shared)  # before hoisting mixes what reads ahead with what does not
     components = order_components(items)  # items -> components: which are loops
     items = hoist_from_loops(components, signals)  # components -> items
@@ -25,4 +31,4 @@ def build_schedule(system: System) -> Schedule:
         for item in component.items
         for signal in item.defines
     }
-    return Schedule(shared, signals, components, component_of, boundaries)
+    return Schedule(whole, signals, components, component_of, boundaries, swept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rnngraph.equations import Expression, Read, Signal, reads_of
+from rnngraph.equations import Equation, Expression, Read, Signal, reads_of
 from rnngraph.system import System
 
 
@@ -102,13 +102,15 @@ class Component:
 class Schedule:
     """The components of ``system`` in an order that can run. ``signals`` has those of the system and the new ones:
     product results, shared function values, factors taken out of loops. ``boundaries`` has, for each adjoint that is
-    wanted at t <= 0, the part of its equation that reaches there from t >= 1."""
+    wanted at t <= 0, the part of its equation that reaches there from t >= 1. ``sweep`` has
+    the equations of signals with rows, in running order: they are stepped after all components."""
 
     system: System
     signals: Mapping[str, Signal]
     components: tuple[Component, ...]
     component_of: Mapping[str, int] = field(default_factory=dict)
     boundaries: Mapping[str, Expression] = field(default_factory=dict)
+    sweep: tuple[Equation, ...] = ()
 
     def items(self) -> list[Item]:
         """All items, in running order."""

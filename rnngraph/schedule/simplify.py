@@ -26,14 +26,17 @@ from rnngraph.system import System
 INLINED_KINDS = ("adjoint", "auxiliary", "product", "tangent")
 
 
-def inline_once_used(items: Sequence[Item], system: System, signals: Mapping[str, Signal]) -> list[Item]:
+def inline_once_used(
+    items: Sequence[Item], system: System, signals: Mapping[str, Signal], kept_for_sweep: Collection[str] = ()
+) -> list[Item]:
     """Put a pointwise signal that only one expression reads, at the same t, into that expression.
 
-    Kept: what totals, products and callers read, and expressions with functions (their value is worth keeping, and
+    Kept: what the sweep, totals, products and callers read, and expressions with functions (their value is worth keeping, and
     the activations of one layer are computed together).
     """
     uses: Counter[str] = Counter()
     elsewhere: set[str] = set(system.input_adjoints.values()) | set(system.state_adjoints.values())
+    elsewhere.update(kept_for_sweep)
     for total in system.totals:
         for contribution in total.contributions:
             if isinstance(contribution, PointwiseSum):

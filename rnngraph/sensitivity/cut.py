@@ -97,7 +97,9 @@ def parameters_of(equation: Equation, system: System) -> list[str]:
 
 def total_reads(total: Total) -> list[Read]:
     """What the contributions of a loss read."""
-    return [read for piece in total.contributions if isinstance(piece, PointwiseSum) for read in reads_of(piece.expression)]
+    return [
+        read for piece in total.contributions if isinstance(piece, PointwiseSum) for read in reads_of(piece.expression)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +131,7 @@ def step_gradient(system: System, states: Collection[str]) -> StepGradient:
             signals[alias[read]] = Signal(alias[read], system.signals[read.signal].size, "input", read.signal)
         return Read(alias[read], 0)
 
-    equations = tuple(
-        _renamed(equation, stand_in) for equation in system.equations if equation.signal in after
-    )
+    equations = tuple(_renamed(equation, stand_in) for equation in system.equations if equation.signal in after)
     totals = tuple(
         dataclasses.replace(
             total, contributions=tuple(_renamed_contribution(piece, stand_in) for piece in total.contributions)

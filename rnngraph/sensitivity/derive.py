@@ -74,9 +74,7 @@ def output_sensitivities(system: System) -> System:
         equations=(*system.equations, *sensitivities.equations()),
         rule="rtrl",
         output_sensitivities={
-            (output, name): signal
-            for (output, name), signal in sensitivities.names.items()
-            if output in system.outputs
+            (output, name): signal for (output, name), signal in sensitivities.names.items() if output in system.outputs
         },
     )
 

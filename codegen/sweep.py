@@ -1,0 +1,154 @@
+"""The part of the intermediate representation that goes forward in time with matrices per sequence: sensitivities.
+
+Grammar
+-------
+::
+
+    Sweep         for t = 1..T: body, in order
+    row statement = RowAssign    target = pointwise expression of the operands
+                  | RowProduct   target (+)= left @ right, for every sequence
+                  | Expand       target row (i, j) (+)= local_ij jacobian_j.    (no jacobian: the unit vectors)
+                  | Contract     gradient += sum over the batch of a sensitivity with an error
+    RowView   = buffer, delay                the value at t - delay: (batch, rows, columns)
+    Operand   = RowView, or a View of a vector: on every row, or with its units down the rows, or of a matrix parameter
+
+A RowBuffer keeps the last ``slots`` values in turn: the value at time t lies in slot t modulo slots. What has more than
+one slot is carried from call to call by who steps online.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codegen.ir import Buffer, Expression, Opaque, View
+
+
+@dataclass(frozen=True)
+class RowBuffer:
+    """(slots, batch, rows, columns). ``unit_of``: at t <= 0 it is the unit matrix (ones where ``rows`` is 1) unless a
+    state of that node is given; else 0."""
+
+    name: str
+    rows: int
+    columns: int
+    slots: int = 1
+    unit_of: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RowView:
+    """The value at t - ``delay``; ``diagonal``: of a square matrix the diagonal, as a vector on every row."""
+
+    buffer: RowBuffer
+    delay: int = 0
+    diagonal: bool = False
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A vector or a matrix parameter as an operand. ``along``: "units" (the same on every row), "rows", "matrix"."""
+
+    view: View
+    along: str
+
+
+Operand = RowView | Lifted
+
+
+@dataclass(frozen=True)
+class RowAssign:
+    """``accumulate`` adds to the target."""
+
+    target: RowView
+    expression: Expression
+    operands: tuple[tuple[Expression, Operand], ...]
+    accumulate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RowProduct:
+    target: RowView
+    left: RowView
+    right: RowView | View
+    accumulate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Expand:
+    target: RowView
+    local: RowView
+    jacobian: RowView | None
+    accumulate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """``gradient``: the parameter's place. ``local``: element by element, else over the units of each row."""
+
+    gradient: View
+    sensitivity: RowView
+    error: View
+    local: bool
+    note: str = ""
+
+
+RowStatement = RowAssign | RowProduct | Expand | Contract
+
+
+@dataclass(frozen=True)
+class Sweep(Opaque):
+    body: tuple[RowStatement, ...]
+    note: str = ""
+
+    def views(self) -> list[View]:
+        """The vectors and parameters it reads; what it writes is its own."""
+        found: list[View] = []
+        for statement in self.body:
+            if isinstance(statement, RowAssign):
+                found += [operand.view for _, operand in statement.operands if isinstance(operand, Lifted)]
+            elif isinstance(statement, RowProduct) and isinstance(statement.right, View):
+                found.append(statement.right)
+            elif isinstance(statement, Contract):
+                found.append(statement.error)
+        return found
+
+    def buffers(self) -> dict[str, RowBuffer]:
+        """Its own buffers by name, in the order of first use."""
+        found: dict[str, RowBuffer] = {}
+        for statement in self.body:
+            for field in dataclasses.fields(statement):
+                value = getattr(statement, field.name)
+                if isinstance(value, RowView):
+                    found.setdefault(value.buffer.name, value.buffer)
+            if isinstance(statement, RowAssign):
+                for _, operand in statement.operands:
+                    if isinstance(operand, RowView):
+                        found.setdefault(operand.buffer.name, operand.buffer)
+        return found
+
+    def map_buffers(self, change: Callable[[Buffer], Buffer]) -> Sweep:
+        """The sweep with the buffer of every vector and parameter changed."""
+
+        def view(given: View) -> View:
+            return dataclasses.replace(given, buffer=change(given.buffer))
+
+        def changed(statement: RowStatement) -> RowStatement:
+            if isinstance(statement, RowAssign):
+                operands = tuple(
+                    (symbol, Lifted(view(operand.view), operand.along) if isinstance(operand, Lifted) else operand)
+                    for symbol, operand in statement.operands
+                )
+                return dataclasses.replace(statement, operands=operands)
+            if isinstance(statement, RowProduct) and isinstance(statement.right, View):
+                return dataclasses.replace(statement, right=view(statement.right))
+            if isinstance(statement, Contract):
+                return dataclasses.replace(statement, error=view(statement.error))
+            return statement
+
+        return Sweep(tuple(changed(statement) for statement in self.body), self.note)
