@@ -11,12 +11,14 @@ from collections.abc import Iterable
 
 from codegen.ir import Buffer, Fill, Function, Loop, Program, Statement, Step, View
 from codegen.names import Namer, comment_text
-from codegen.printers import support
+from codegen.printers import support, sweep
 from codegen.printers.views import ViewText, bound_text
+from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
+    "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "swept",
+    "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
     "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
     "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
     "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
@@ -43,6 +45,7 @@ class ModulePrinter(abc.ABC):
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
         self.module_names = Namer(RESERVED)
+        self.online = False
         self._start(Function("", ()))
 
     # What a target decides.
@@ -86,11 +89,13 @@ class ModulePrinter(abc.ABC):
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
             text += "\n" + template.replace("{xp}", self.xp).replace("{held_bytes}", self.held_bytes)
         for name in sorted(self.helpers):
-            text += "\n" + support.HELPERS[name].replace("{xp}", self.xp)
+            text += "\n" + {**support.HELPERS, **sweep.HELPERS}[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
             text += "\n" + part
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
+        if self.online:
+            text += "\n" + sweep.ONLINE.replace("{targets}", self._targets_text())
         return text + "\n" + support.STEP
 
     def _docstring(self) -> str:
@@ -135,6 +140,7 @@ class ModulePrinter(abc.ABC):
         self.invariants: dict[str, str] = {}
         self.ufuncs: set[str] = set()
         self.once: list[str] = []
+        self.swept: sweep.SweepText | None = None
         for buffer in function.buffers().values():
             if buffer.storage == "constant":
                 self.constants[buffer.name] = buffer
@@ -148,7 +154,12 @@ class ModulePrinter(abc.ABC):
         body: list[str] = []
         for statement in function.body:
             body += self._statement(statement)
-        return [*self._workspace_class(), "", "", *self._signature(), *self._unpack(), *body, *self._result()]
+        head = self._workspace_class()
+        if self.swept is not None:
+            self.online = True
+            carried = [(self.swept.name(buffer), buffer) for buffer in self.swept.carried()]
+            head = [*sweep.carried_class(self.xp, carried), "", "", *head]
+        return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
 
     def _signature(self) -> list[str]:
         if self.function.name == "forward":
@@ -160,25 +171,35 @@ class ModulePrinter(abc.ABC):
                 "    Returns outputs (T, batch, size) by name, and the state as a dictionary.",
                 '    """',
             ]
+        if self.swept is not None:
+            return [
+                "def _advance(params, inputs, targets, given, weights, sensitivities):",
+                '    """The loss, its gradients and the last state; the sensitivities go T steps on."""',
+            ]
         result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
-        shapes = {
-            name: "integer classes (T, batch)" if kind == "classes" else f"(T, batch, {self.program.outputs[name]})"
-            for name, kind in self.program.losses.items()
-        }
-        losses = ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())
         return [
             f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
             f'    """{result} over a whole sequence.',
             "",
-            "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + comment_text(losses) + ".",
+            "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + self._targets_text() + ".",
             "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the",
             "    weighted mean.",
             '    """',
         ]
 
+    def _targets_text(self) -> str:
+        """The shape of each output's target."""
+        shapes = {
+            name: "integer classes (T, batch)" if kind == "classes" else f"(T, batch, {self.program.outputs[name]})"
+            for name, kind in self.program.losses.items()
+        }
+        return comment_text(", ".join(f"{name!r} {shape}" for name, shape in shapes.items()))
+
     def _unpack(self) -> list[str]:
         lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
-        lines += ["    given = _checked_state(state, batch)", "    vector = pack(params).vector"]
+        if self.swept is None:
+            lines += ["    given = _checked_state(state, batch)"]
+        lines += ["    vector = pack(params).vector"]
         if self.function.name != "forward":
             lines += ["    _check_targets(targets, weights, T, batch)"]
         if self.function.name == "forward":
@@ -186,6 +207,8 @@ class ModulePrinter(abc.ABC):
         elif self.function.name == "loss_and_gradient":
             if "parameters" in self.program.wrt:
                 lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+            if self.swept is not None:
+                lines += ["    last = {}", f"    swept = {self.xp}.zeros(VECTOR_SIZE, DTYPE)"]
             zeros = f"{self.xp}.zeros"
             if "inputs" in self.program.wrt:
                 lines += [
@@ -207,7 +230,23 @@ class ModulePrinter(abc.ABC):
                 lines.append(f"    {name} = {vector}[{buffer.offset}:{stop}].reshape({buffer.rows}, {buffer.columns})")
             elif self.in_workspace(buffer):
                 lines += [f"    {attribute} = work.{attribute}" for attribute, _ in self.allocation(buffer)]
+        if self.swept is not None:
+            lines += self._unpack_sweep(self.swept)
         lines += self.preamble()
+        return lines
+
+    def _unpack_sweep(self, swept: sweep.SweepText) -> list[str]:
+        """Local names of the sensitivities, of what one step needs and of what the sweep adds up."""
+        lines = [f"    {swept.name(buffer)} = sensitivities.{swept.name(buffer)}" for buffer in swept.carried()]
+        lines += [f"    {swept.name(buffer)} = work.{swept.name(buffer)}" for buffer in swept.present()]
+        lines += [f"    {name} = work.{name}" for name in swept.scratch.values()]
+        for name, view in swept.gradients.items():
+            offset, stride = view.buffer.offset, view.buffer.columns
+            assert view.rows is not None
+            start = offset + view.rows[0] * stride + view.start
+            rows = view.rows[1] - view.rows[0]
+            shape = (view.columns,) if view.vector else (rows, view.columns)
+            lines.append(f"    {name} = _part(swept, {shape!r}, {start}, {stride})")
         return lines
 
     def _result(self) -> list[str]:
@@ -215,6 +254,9 @@ class ModulePrinter(abc.ABC):
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
+        if self.swept is not None:
+            lines = ["    gradient += swept"] if self.swept.gradients else []
+            return [*lines, "    return loss, Gradients(gradient), last"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = "gradient" if "parameters" in self.program.wrt else "None"
@@ -233,6 +275,11 @@ class ModulePrinter(abc.ABC):
                 for attribute, expression in self.allocation(buffer):
                     lines.append(f"        self.{attribute} = {expression}{note}")
                     note = ""
+        if self.swept is not None:
+            shapes = {self.swept.name(buffer): (buffer.rows, buffer.columns) for buffer in self.swept.present()}
+            shapes.update({name: shape for shape, name in self.swept.scratch.items()})
+            for name, (rows, columns) in shapes.items():
+                lines.append(f"        self.{name} = {self.xp}.zeros((batch, {rows}, {columns}), DTYPE)")
         lines.append("        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())")
         views = sum(len(entries) for entries, _ in self.loops)
         if views:
@@ -249,6 +296,8 @@ class ModulePrinter(abc.ABC):
     def _statement(self, statement: Statement) -> list[str]:
         if isinstance(statement, Loop):
             return self._note(f"{statement.note}{self.loop_note}", "    ") + self._loop(statement)
+        if isinstance(statement, Sweep):
+            return self._note(statement.note, "    ") + self._sweep(statement)
         lines = self._note(statement.note, "    ")
         if isinstance(statement, Fill) and statement.once:
             self.once += [f"self.{line}" for line in self.simple(statement)]
@@ -276,6 +325,29 @@ class ModulePrinter(abc.ABC):
         if len(one_line) > 110:
             return [*before, "    for (", *wrapped(names, 8), f"    ) in work.{steps}:", *body]
         return [*before, one_line, *body]
+
+    def _sweep(self, statement: Sweep) -> list[str]:
+        """The loop of a sweep; t goes on from call to call, so that each value finds its slot."""
+        self.entries, self.invariants = {}, {}
+        self.swept = self.sweep_text(statement)
+        body = ["        " + line for line in self.swept.body()]
+        entries, self.entries = self.entries, None
+        before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
+        after = ["    sensitivities.time += T"]
+        if not entries:
+            return [*before, "    for t in range(sensitivities.time + 1, sensitivities.time + 1 + T):", *body, *after]
+        self.loops.append((entries, False))
+        steps = self._steps(len(self.loops))
+        names = f"{', '.join(entries)}{',' if len(entries) == 1 else ''}"
+        numbered = f"enumerate(work.{steps}, sensitivities.time + 1)"
+        head = [f"    for t, ({names}) in {numbered}:"]
+        if len(head[0]) > 110:
+            head = ["    for t, (", *wrapped(list(entries), 8), f"    ) in {numbered}:"]
+        return [*before, *head, *body, *after]
+
+    @abc.abstractmethod
+    def sweep_text(self, statement: Sweep) -> sweep.SweepText:
+        """The printer of a sweep's statements."""
 
     def _steps(self, number: int) -> str:
         """The workspace's attribute that holds the views of a loop's steps."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from codegen.ir import Copy, Fill, Load, Reduce, Span, Step, Store, View
 from codegen.printers.module import ModulePrinter
+from codegen.printers.sweep import SweepText
+from codegen.sweep import Sweep
 
 # Where the caller's results are collected in the emitted functions.
 STORES = {
@@ -30,6 +32,15 @@ class StatementPrinter(ModulePrinter):
         """A view that is assigned to as a whole."""
         text = self.view(view, shown)
         return text if text.endswith("]") else f"{text}[...]"
+
+    def sweep_text(self, statement: Sweep) -> SweepText:
+        """The printer of a sweep's statements."""
+        return SweepText(self, statement)
+
+    def bind_view(self, view: View) -> str:
+        """A parameter or constant inside a loop: a name that is bound before it."""
+        text = self.views.text(view)
+        return self.bind(f"{text}.T" if view.transposed else text, view.label or "matrix")
 
     def matrix(self, view: View) -> str:
         """A view as a matrix: time and batch are one axis."""

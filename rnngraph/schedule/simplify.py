@@ -31,8 +31,8 @@ def inline_once_used(
 ) -> list[Item]:
     """Put a pointwise signal that only one expression reads, at the same t, into that expression.
 
-    Kept: what the sweep, totals, products and callers read, and expressions with functions (their value is worth keeping, and
-    the activations of one layer are computed together).
+    Kept: what the sweep, totals, products and callers read, and expressions with functions (their value is worth
+    keeping, and the activations of one layer are computed together).
     """
     uses: Counter[str] = Counter()
     elsewhere: set[str] = set(system.input_adjoints.values()) | set(system.state_adjoints.values())

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 
-import sympy
-
 from rnngraph.equations import (
     Contraction,
     Equation,
@@ -34,7 +32,11 @@ def split_sweep(system: System) -> tuple[System, tuple[Equation, ...]]:
     if not swept:
         return system, ()
     signals = dict(system.signals)
-    factors: dict[Expression, str] = {}
+    factors = {  # what is there already
+        equation.expression: equation.signal
+        for equation in system.equations
+        if signals[equation.signal].kind == "jacobian" and not signals[equation.signal].rows and not equation.terms
+    }
     created: list[Equation] = []
 
     def hoist(expression: Expression, owner: str) -> Expression:
@@ -122,7 +124,7 @@ def _inlined(swept: list[Equation], system: System) -> list[Equation]:
         return expression
 
     return [
-        dataclasses.replace(equation, expression=sympy.expand_mul(expand(equation.expression)))
+        dataclasses.replace(equation, expression=expand(equation.expression))
         for equation in swept
         if at(equation.signal) not in bodies
     ]

@@ -147,7 +147,12 @@ def step_gradient(system: System, states: Collection[str]) -> StepGradient:
             return read
         return Read(original[read.signal].signal, original[read.signal].delay + read.delay)
 
-    new = {name: signal for name, signal in reverse.signals.items() if name not in signals}
+    states_of = {name: read.signal for name, read in original.items()}
+    new = {
+        name: dataclasses.replace(signal, origin=states_of.get(signal.origin or "", signal.origin))
+        for name, signal in reverse.signals.items()
+        if name not in signals
+    }
     return StepGradient(
         new,
         tuple(_renamed(equation, back) for equation in reverse.equations if equation.signal in new),

@@ -1,0 +1,272 @@
+"""How a Sweep prints: array expressions on matrices per sequence, alike for NumPy and CuPy.
+
+A product writes into the slot of the present and reads that of the past, so that no step copies a sensitivity; sums of
+products are folded with ``out=`` and a scratch buffer where the target is large.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from codegen.ir import Expression, View
+from codegen.names import comment_text
+from codegen.sweep import (
+    Contract,
+    Expand,
+    Lifted,
+    Operand,
+    RowAssign,
+    RowBuffer,
+    RowProduct,
+    RowStatement,
+    RowView,
+    Sweep,
+)
+
+if TYPE_CHECKING:
+    from codegen.printers.statements import StatementPrinter
+
+HELPERS = {
+    "_contract": '''
+def _contract(gradient, sensitivity, error):
+    """Add the sensitivity (batch, parameters, units) times the error (batch, units), summed over batch and units."""
+    product = {xp}.matmul(sensitivity, error[:, :, None])
+    gradient += product.sum(axis=0).reshape(gradient.shape)
+''',
+    "_contract_local": '''
+def _contract_local(gradient, sensitivity, error):
+    """Add the local sensitivity (batch, rows, units) times the error (batch, units), summed over the batch."""
+    gradient += {xp}.einsum("bik,bk->ik", sensitivity, error).reshape(gradient.shape)
+''',
+    "_add_unit": '''
+def _add_unit(target, local):
+    """Add local (batch, rows, units) where row (i, j) of the target meets unit j."""
+    batch, rows, units = local.shape
+    diagonal = target.reshape(batch, rows, units * units)[:, :, :: units + 1]
+    diagonal += local
+''',
+    "_add_outer": '''
+def _add_outer(target, local, jacobian):
+    """Add local_ij jacobian_j. to row (i, j) of the target."""
+    by_row = target.reshape(len(local), -1, jacobian.shape[1], jacobian.shape[2])
+    by_row += local[:, :, :, None] * jacobian[:, None, :, :]
+''',
+}
+
+
+class SweepText:
+    """Prints one sweep; ``printer`` names what it reads without rows."""
+
+    def __init__(self, printer: StatementPrinter, sweep: Sweep) -> None:
+        self.printer = printer
+        self.sweep = sweep
+        self.slots: dict[str, str] = {}  # name in the loop -> its expression
+        self.gradients: dict[str, View] = {}
+        self.scratch: dict[tuple[int, int], str] = {}
+
+    def carried(self) -> list[RowBuffer]:
+        """The buffers with a past."""
+        return [buffer for buffer in self.sweep.buffers().values() if buffer.slots > 1]
+
+    def present(self) -> list[RowBuffer]:
+        """The buffers of one step alone."""
+        return [buffer for buffer in self.sweep.buffers().values() if buffer.slots == 1]
+
+    def body(self) -> list[str]:
+        """The lines inside the loop, without indentation; the slots of the step first."""
+        lines: list[str] = []
+        for statement in self.sweep.body:
+            lines += [f"# {comment_text(line)}" for line in statement.note.split("; ") if line]
+            lines += self._statement(statement)
+        return [*(f"{name} = {expression}" for name, expression in self.slots.items()), *lines]
+
+    def name(self, buffer: RowBuffer) -> str:
+        """The variable that holds a buffer."""
+        return self.printer.names.name(("rows", buffer.name), buffer.name)
+
+    def gradient_name(self, view: View) -> str:
+        """The variable that holds what the sweep adds up for a parameter."""
+        name = self.printer.names.name(("swept", view.label), f"swept_{view.label}")
+        self.gradients[name] = view
+        return name
+
+    def _statement(self, statement: RowStatement) -> list[str]:
+        if isinstance(statement, RowAssign):
+            return self._assign(statement)
+        if isinstance(statement, RowProduct):
+            return self._product(statement)
+        if isinstance(statement, Expand):
+            return self._expand(statement)
+        return [self._contract(statement)]
+
+    def _contract(self, statement: Contract) -> str:
+        helper = "_contract_local" if statement.local else "_contract"
+        self.printer.helpers.add(helper)
+        sensitivity, error = self._row(statement.sensitivity), self.printer.view(statement.error)
+        return f"{helper}({self.gradient_name(statement.gradient)}, {sensitivity}, {error})"
+
+    def _product(self, statement: RowProduct) -> list[str]:
+        right = statement.right
+        text = self._row(right) if isinstance(right, RowView) else self.printer.bind_view(right)
+        target = self._row(statement.target)
+        self.printer.ufuncs.add("matmul")
+        into = self._scratch(statement.target) if statement.accumulate else target
+        lines = [f"matmul({self._row(statement.left)}, {text}, out={into})"]
+        return [*lines, f"{target} += {into}"] if statement.accumulate else lines
+
+    def _expand(self, statement: Expand) -> list[str]:
+        target, local = self._row(statement.target), self._row(statement.local)
+        lines = [] if statement.accumulate else [f"{target}[...] = 0.0"]
+        if statement.jacobian is None:
+            self.printer.helpers.add("_add_unit")
+            return [*lines, f"_add_unit({target}, {local})"]
+        self.printer.helpers.add("_add_outer")
+        return [*lines, f"_add_outer({target}, {local}, {self._row(statement.jacobian)})"]
+
+    # Pointwise expressions.
+
+    def _assign(self, statement: RowAssign) -> list[str]:
+        target = self._row(statement.target)
+        operands = {symbol: self._operand(operand) for symbol, operand in statement.operands}
+        large = {
+            symbol for symbol, operand in statement.operands if isinstance(operand, RowView) and not operand.diagonal
+        }
+        summands = list(statement.expression.args) if statement.expression.is_Add else [statement.expression]
+        summands.sort(key=lambda summand: (not summand.free_symbols & large, str(summand)))
+        lines: list[str] = []
+        for number, summand in enumerate(summands):
+            factors = sorted(summand.args, key=lambda f: (f not in large, str(f))) if summand.is_Mul else [summand]
+            texts = [self._text(factor, operands) for factor in factors]
+            if number == 0 and not statement.accumulate:
+                lines += self._fold(texts, target)
+            elif len(texts) == 1:
+                lines.append(f"{target} += {texts[0]}")
+            else:
+                scratch = self._scratch(statement.target)
+                lines += [*self._fold(texts, scratch), f"{target} += {scratch}"]
+        return lines
+
+    def _fold(self, texts: list[str], target: str) -> list[str]:
+        if len(texts) == 1:
+            return [f"{target}[...] = {texts[0]}"]
+        self.printer.ufuncs.add("multiply")
+        lines = [f"multiply({texts[0]}, {texts[1]}, out={target})"]
+        return lines + [f"{target} *= {text}" for text in texts[2:]]
+
+    def _text(self, expression: Expression, operands: dict[Expression, str]) -> str:
+        if expression.is_Symbol:
+            return operands[expression]
+        if expression.is_number:
+            return repr(float(expression))
+        if expression.is_Pow:
+            return f"{self._held(expression.base, operands)} ** {int(expression.exp)}"
+        joint = " + " if expression.is_Add else " * "
+        assert expression.is_Add or expression.is_Mul, f"not a polynomial: {expression}"
+        text = joint.join(self._held(argument, operands) for argument in expression.args)
+        return f"({text})" if expression.is_Add else text
+
+    def _held(self, expression: Expression, operands: dict[Expression, str]) -> str:
+        text = self._text(expression, operands)
+        return text if expression.is_Symbol or expression.is_Add else f"({text})"
+
+    def _operand(self, operand: Operand) -> str:
+        if isinstance(operand, RowView):
+            text = self._row(operand)
+            return f"{text}.diagonal(axis1=1, axis2=2)[:, None, :]" if operand.diagonal else text
+        assert isinstance(operand, Lifted)
+        if operand.view.time is None:
+            return self.printer.bind_view(operand.view)
+        text = self.printer.view(operand.view)
+        return f"{text}[:, None, :]" if operand.along == "units" else f"{text}[:, :, None]"
+
+    def _row(self, view: RowView) -> str:
+        buffer = self.name(view.buffer)
+        if view.buffer.slots == 1:
+            return buffer
+        moment = "t" if view.delay == 0 else f"t_minus_{view.delay}"
+        name = self.printer.names.name(("slot", view.buffer.name, view.delay), f"{view.buffer.name}_{moment}")
+        index = "t" if view.delay == 0 else f"(t - {view.delay})"
+        self.slots[name] = f"{buffer}[{index} % {view.buffer.slots}]"
+        return name
+
+    def _scratch(self, view: RowView) -> str:
+        shape = view.buffer.rows, view.buffer.columns
+        if shape not in self.scratch:
+            self.scratch[shape] = self.printer.names.name(
+                ("row scratch", shape), f"scratch_rows_{len(self.scratch) + 1}"
+            )
+        return self.scratch[shape]
+
+
+def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]]) -> list[str]:
+    """The class whose instances hold the sensitivities from step to step."""
+    lines = [
+        "class Sensitivities:",
+        '    """What the learning rule carries from step to step: of each sensitivity the last values, by turns."""',
+        "",
+        "    def __init__(self, _, batch):",
+    ]
+    for name, buffer in buffers:
+        shape = f"({buffer.slots}, batch, {buffer.rows}, {buffer.columns})"
+        lines.append(f"        self.{name} = {xp}.zeros({shape}, DTYPE)")
+    lines += [
+        "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
+        "        self.batch, self.time = batch, 0",
+        "",
+        "    def start(self, given):",
+        '        """Before t = 1; ``given``: the state that is given, by node."""',
+        "        self.time = 0",
+    ]
+    for name, buffer in buffers:
+        lines.append(f"        self.{name}[...] = 0.0")
+        if buffer.unit_of is not None:
+            lines.append(f"        if {buffer.unit_of!r} not in given:")
+            if buffer.rows == 1:
+                lines.append(f"            self.{name}[...] = 1.0")
+            else:
+                lines.append(f"            self.{name}[...] = {xp}.eye({buffer.rows}, dtype=DTYPE)")
+    return [*lines, "        return self"]
+
+
+ONLINE = '''
+class State(dict):
+    """The state by node after a step, and with it the sensitivities, which the next step changes in place."""
+
+    def __init__(self, nodes, sensitivities):
+        super().__init__(nodes)
+        self.sensitivities = sensitivities
+        self.time = sensitivities.time
+
+
+def loss_and_gradient(params, inputs, targets, state=None, weights=None):
+    """The loss and its gradients over a whole sequence.
+
+    ``inputs``: (T, batch, size) by name. ``targets`` by output: {targets}.
+    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the
+    weighted mean.
+    """
+    T, batch = _lengths(inputs)
+    given = _checked_state(state, batch)
+    sensitivities = _workspace(Sensitivities, 0, batch).start(given)
+    loss, gradients, _ = _advance(params, inputs, targets, given, weights, sensitivities)
+    return loss, gradients
+
+
+def step_and_gradient(params, state, inputs, targets):
+    """One time step online: the loss of the step, its gradients, and the next state. Memory does not grow with time.
+
+    ``state``: None at first, then what the last step returned. ``inputs``: (batch, size) by name. ``targets`` as for
+    ``loss_and_gradient``, without the axis of time.
+    """
+    inputs = {name: value[None] for name, value in inputs.items()}
+    targets = {name: value[None] for name, value in targets.items()}
+    T, batch = _lengths(inputs)
+    given = _checked_state(state, batch)
+    sensitivities = getattr(state, "sensitivities", None)
+    if sensitivities is None:
+        sensitivities = Sensitivities(0, batch).start(given)
+    elif state.time != sensitivities.time:
+        raise ValueError(f"state: found that of step {state.time}; expected the last one, of step {sensitivities.time}")
+    loss, gradients, last = _advance(params, inputs, targets, given, None, sensitivities)
+    return loss, gradients, State(last, sensitivities)
+'''
