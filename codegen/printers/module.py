@@ -37,6 +37,7 @@ class ModulePrinter(abc.ABC):
     imports: tuple[str, ...]
     needs: str
     loop_note = ""  # what a reader should know of the calls in a loop
+    product_size = 0  # multiplications from which a product per sequence is not cut into blocks of rows; 0: never cut
     held_bytes = "1 << 29"  # what the workspaces of a thread may take together
 
     def __init__(self, program: Program) -> None:

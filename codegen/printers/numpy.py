@@ -40,6 +40,7 @@ class NumPyPrinter(StatementPrinter):
     xp = "np"
     imports = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
     needs = "numpy"
+    product_size = 10**6
     loop_note = " (each call writes to its last argument)"
 
     def __init__(self, program: Program) -> None:

@@ -26,6 +26,8 @@ from codegen.sweep import (
 if TYPE_CHECKING:
     from codegen.printers.statements import StatementPrinter
 
+FEWEST_ROWS = 64  # of a block: below, the calls cost more than the packing
+
 HELPERS = {
     "_contract": '''
 def _contract(gradient, sensitivity, error):
@@ -111,8 +113,24 @@ class SweepText:
         target = self._row(statement.target)
         self.printer.ufuncs.add("matmul")
         into = self._scratch(statement.target) if statement.accumulate else target
-        lines = [f"matmul({self._row(statement.left)}, {text}, out={into})"]
+        left = self._row(statement.left)
+        blocks = self._blocks(statement) if isinstance(right, RowView) else 1
+        if blocks > 1:
+            shape = f".reshape(batch, {blocks}, {statement.left.buffer.rows // blocks}, -1)"
+            left, text, result = f"{left}{shape}", f"{text}[:, None]", f"{into}{shape}"
+            lines = [f"matmul({left}, {text}, out={result})"]
+        else:
+            lines = [f"matmul({left}, {text}, out={into})"]
         return [*lines, f"{target} += {into}"] if statement.accumulate else lines
+
+    def _blocks(self, statement: RowProduct) -> int:
+        """Into how many blocks of rows a product is cut: OpenBLAS multiplies small matrices without packing them."""
+        rows, columns = statement.left.buffer.rows, statement.left.buffer.columns * statement.target.buffer.columns
+        most = self.printer.product_size // columns
+        if most < FEWEST_ROWS or rows <= most:
+            return 1
+        fits = [count for count in range(2, rows // FEWEST_ROWS + 1) if rows % count == 0 and rows // count <= most]
+        return fits[0] if fits else 1
 
     def _expand(self, statement: Expand) -> list[str]:
         target, local = self._row(statement.target), self._row(statement.local)

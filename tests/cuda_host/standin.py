@@ -114,8 +114,37 @@ def asnumpy(values: ndarray) -> Any:
     return values.get()
 
 
-def matmul(left: ndarray, right: ndarray, out: ndarray) -> ndarray:
-    """The product of matrices; AssertionError where CuPy would copy."""
+def multiply(left: Any, right: Any, out: ndarray) -> ndarray:
+    """Element by element, with broadcasting."""
+    counts["launches"] += 1
+    product: ndarray = np.multiply(left, right, out=out)
+    return product
+
+
+def einsum(subscripts: str, *operands: ndarray) -> ndarray:
+    """A sum of products in fresh memory."""
+    assert all(isinstance(operand, ndarray) for operand in operands), "einsum takes device arrays"
+    return _fresh(np.einsum(subscripts, *(operand.view(np.ndarray) for operand in operands)))
+
+
+def eye(size: int, dtype: Any = float) -> ndarray:
+    """The unit matrix."""
+    return _fresh(np.eye(size, dtype=dtype))
+
+
+def matmul(left: ndarray, right: ndarray, out: ndarray | None = None) -> ndarray:
+    """The product of matrices, or of one per sequence; AssertionError where CuPy would copy two-dimensional ones."""
+    if left.ndim == 3:
+        assert isinstance(left, ndarray) and isinstance(right, ndarray), "matmul takes device arrays"
+        counts["products"] += 1
+        product = np.matmul(left.view(np.ndarray), right.view(np.ndarray))
+        if out is None:
+            return _fresh(product)
+        assert out.flags.c_contiguous, "out is not C-contiguous: CuPy would copy"
+        assert not any(np.may_share_memory(one.view(np.ndarray), out.view(np.ndarray)) for one in (left, right))
+        out.view(np.ndarray)[...] = product
+        return out
+    assert out is not None
     for operand in (left, right, out):
         assert isinstance(operand, ndarray) and operand.ndim == 2, "matmul takes device matrices"
         assert operand.dtype == out.dtype, f"dtypes {operand.dtype} and {out.dtype}"
