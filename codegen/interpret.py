@@ -82,6 +82,7 @@ class Interpreter:
         elif isinstance(statement, Load):
             self._load(statement)
         else:
+            assert isinstance(statement, Store), f"{type(statement).__name__} is not interpreted"
             self._store(statement)
 
     def _repeated(self, view: View, target: View, t: int | None) -> Array:

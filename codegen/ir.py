@@ -303,6 +303,11 @@ class Program:
     rules: dict[str, str]
     wrt: tuple[str, ...] = ("parameters",)
 
+    @property
+    def online(self) -> bool:
+        """Whether its gradient goes forward in time."""
+        return any(isinstance(statement, Opaque) for function in self.functions for statement in function.body)
+
 
 def views_of(statement: Statement) -> list[View]:
     """The views a statement touches, target first; those of a loop's body are not included."""

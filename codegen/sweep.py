@@ -9,6 +9,7 @@ Grammar
                   | RowProduct   target (+)= left @ right, for every sequence
                   | Expand       target row (i, j) (+)= local_ij jacobian_j.    (no jacobian: the unit vectors)
                   | Contract     gradient += sum over the batch of a sensitivity with an error
+                  | Record       the step's Jacobian of an output by a parameter = a sensitivity
     RowView   = buffer, delay                the value at t - delay: (batch, rows, columns)
     Operand   = RowView, or a View of a vector: on every row, or with its units down the rows, or of a matrix parameter
 
@@ -98,7 +99,18 @@ class Contract:
     note: str = ""
 
 
-RowStatement = RowAssign | RowProduct | Expand | Contract
+@dataclass(frozen=True)
+class Record:
+    """The step's Jacobian of ``output`` by a parameter, in the columns that the parameter has in the vector."""
+
+    output: str
+    parameter: View
+    sensitivity: RowView
+    local: bool
+    note: str = ""
+
+
+RowStatement = RowAssign | RowProduct | Expand | Contract | Record
 
 
 @dataclass(frozen=True)

@@ -235,8 +235,8 @@ class Evaluation:
             else:
                 exponential, logarithm = self.functions["exp"], self.functions["log"]
                 result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))
-        whole: Array = result + self._pointwise(equation.expression, time, rows=signal.rows > 0)
-        return whole
+        complete: Array = result + self._pointwise(equation.expression, time, rows=signal.rows > 0)
+        return complete
 
     def _with_jacobian(self, term: Term, source: Array, time: int, shape: tuple[int, ...]) -> Array:
         if term.jacobian is None:
@@ -250,8 +250,9 @@ class Evaluation:
         elif term.operator == "diagonal":
             product = source * np.diagonal(matrix, axis1=1, axis2=2)[:, None, :]
         else:
-            product = (source[:, :, :, None] * matrix[:, None, :, :]).reshape(shape)
-        return product
+            product = np.asarray(source[:, :, :, None] * matrix[:, None, :, :]).reshape(shape)
+        whole: Array = product
+        return whole
 
     def _constant(self, constant: Array) -> Array:
         return np.array([[self.number(value) for value in row] for row in constant], dtype=self._dtype())

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnngraph.backends import load_module
+from rnngraph.backends import PRINTERS, load_module
 from rnngraph.data import as_array, check_inputs, check_parameters, check_state, check_targets, check_weights
-from rnngraph.errors import DataError, OptionError
+from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
 from rnngraph.initialise import ParameterSpec, initialise
-from rnngraph.program import Compilation
+from rnngraph.program import Compilation, jacobian_program
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -41,6 +41,7 @@ class Kernel:
         self.equations: System = compilation.gradient
         self.seconds = dict(compilation.seconds)
         self._module: Any = None
+        self._jacobians: Any = None
         self._loading = threading.Lock()
         self._dtype = np.dtype(self.program.dtype)
         self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
@@ -156,6 +157,70 @@ class Kernel:
         )
         return result
 
+    def step_and_gradient(self, params: Arrays, state: Any, inputs: Arrays, targets: Arrays) -> tuple[float, Any, Any]:
+        """One time step of learning online: the loss of the step, its gradients, the next state.
+
+        ``state``: None at first, then what the last step returned: it carries the sensitivities, which this step
+        changes in place. ``inputs``, ``targets``: those of the step, (batch, size) by name; integers (batch,) for
+        cross_entropy. The loss is the mean over batch and units of this step. Memory does not grow with time.
+        Raises UnsupportedError for a learning rule that needs the whole sequence; DataError for bad data.
+        """
+        if not self.program.online:
+            raise UnsupportedError(
+                "step_and_gradient", f"method={str(self.compilation.rule)!r}", "a rule that goes forward in time",
+                "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
+            )  # fmt: skip
+        checked, goal, nodes, _ = self._data(_one_step(inputs), _one_step(targets), state, None)
+        nodes = self._carried(state, nodes, next(iter(checked.values())).shape[1])
+        result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, checked, goal)
+        return result
+
+    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None) -> dict[str, Array]:
+        """d y(t)/d w for every output, sequence and step, by RTRL: (T, batch, size, P) by output.
+
+        P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. It does not
+        depend on the kernel's learning rule; the code for it is made at the first call.
+        Raises UnsupportedError for a network that looks ahead, DataError for bad data.
+        """
+        return self.outputs_and_jacobian(params, inputs, state)[1]
+
+    def outputs_and_jacobian(
+        self, params: Arrays, inputs: Arrays, state: Any = None
+    ) -> tuple[dict[str, Array], dict[str, Array], Any]:
+        """The outputs, their Jacobians as ``jacobian`` has them, and the state, which carries the sensitivities on to
+        the next call: chunk by chunk or step by step, with memory independent of time."""
+        checked, _, batch = self._inputs(inputs)
+        nodes = self._carried(state, self._state(state, batch), batch)
+        module = self.jacobian_module
+        result: tuple[dict[str, Array], dict[str, Array], Any] = module.jacobian(
+            module.Parameters(self._parameters(params).vector), checked, nodes
+        )
+        return result
+
+    @property
+    def jacobian_module(self) -> Any:
+        """The emitted module of ``jacobian``, made when it is first needed."""
+        with self._loading:
+            if self._jacobians is None:
+                source = PRINTERS[self.backend](jacobian_program(self.compilation))
+                self._jacobians = load_module(source, self.backend)
+            return self._jacobians
+
+    @staticmethod
+    def _carried(state: Any, nodes: Any, batch: int) -> Any:
+        """The state as it is where it carries sensitivities, else the checked nodes; DataError for an old one."""
+        carried = getattr(state, "sensitivities", None)
+        if carried is None:
+            return nodes
+        if carried.batch != batch:
+            raise DataError("state", f"sensitivities of {carried.batch} sequences", f"{batch}", "start with None")
+        if state.time != carried.time:
+            raise DataError(
+                "state", f"that of step {state.time}", f"that of step {carried.time}, the last one",
+                "pass on what the last call returned: a call changes the sensitivities in place",
+            )  # fmt: skip
+        return state
+
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
         each stage. Printing it gives a table. The buffers are those of the program before the backend's own passes."""
@@ -201,3 +266,10 @@ class Kernel:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):
             return False
         return any(hasattr(array, "__cuda_array_interface__") for array in arrays.values())
+
+
+def _one_step(arrays: Arrays) -> Any:
+    """The arrays of one step with an axis of time."""
+    if not isinstance(arrays, Mapping):
+        return arrays
+    return {name: (value if hasattr(value, "ndim") else np.asarray(value))[None] for name, value in arrays.items()}

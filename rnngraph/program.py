@@ -15,10 +15,11 @@ from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_
 from rnngraph.gradient import differentiate
 from rnngraph.initialise import RULES
 from rnngraph.losses import with_loss
-from rnngraph.lower import lay_out_parameters, lower, parameter_roles
+from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter_roles
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule
+from rnngraph.sensitivity import output_sensitivities
 from rnngraph.system import System
 from rnngraph.validate import validate
 
@@ -33,6 +34,9 @@ class Compilation:
     program: Program
     roles: dict[str, str]
     seconds: dict[str, float]
+    forward: System
+    layout: ParameterLayout
+    rule: Rule
 
 
 class _Clock:
@@ -88,7 +92,25 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
         wrt=wrt,
     )
-    return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds)
+    return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds, forward, layout, rule)
+
+
+def jacobian_program(compilation: Compilation) -> Program:
+    """The program of the Jacobians of the outputs by the parameters, by RTRL (its function is "jacobian").
+
+    Raises UnsupportedError for a network that looks ahead.
+    """
+    system = output_sensitivities(compilation.forward)
+    forward = compilation.program.functions[0]
+    function = lower(build_schedule(system), compilation.layout, "jacobian")
+    title = compilation.program.title.partition(". ")[0]
+    return dataclasses.replace(
+        compilation.program,
+        functions=(forward, function),
+        title=f"{title}. Jacobians of the outputs by the parameters (rtrl).",
+        header=tuple(as_text(system).splitlines()),
+        losses={},
+    )
 
 
 def _notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:

@@ -17,8 +17,9 @@ from rnngraph.equations import Equation, Signal, Total
 class System:
     """See the module's docstring. ``title`` says what it computes; ``outputs`` are the signals returned.
 
-    ``rule`` is the learning rule of its gradient, ``dropped`` what an approximate rule leaves out of the sensitivities;
-    ``output_sensitivities`` maps (output, parameter) to the signal d output(t)/d parameter.
+    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time; ``dropped`` is what an
+    approximate rule leaves out of the sensitivities. ``output_sensitivities`` maps (output, parameter) to the signal
+    d output(t)/d parameter and whether that is local.
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
     adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it.
@@ -37,8 +38,9 @@ class System:
     state_depths: Mapping[str, int] = field(default_factory=dict)
     forget_biases: frozenset[str] = frozenset()
     rule: str = "bptt"
+    online: bool = False
     dropped: tuple[str, ...] = ()
-    output_sensitivities: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    output_sensitivities: Mapping[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
 
     def equation_of(self, signal: str) -> Equation:
         """The equation that defines ``signal``; KeyError when it is given from outside."""

@@ -17,7 +17,7 @@ from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "swept",
+    "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "advance", "swept",
     "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
     "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
     "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
@@ -46,7 +46,7 @@ class ModulePrinter(abc.ABC):
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
         self.module_names = Namer(RESERVED)
-        self.online = False
+        self.online = ""
         self._start(Function("", ()))
 
     # What a target decides.
@@ -96,7 +96,7 @@ class ModulePrinter(abc.ABC):
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.online:
-            text += "\n" + sweep.ONLINE.replace("{targets}", self._targets_text())
+            text += "\n" + self.online.replace("{targets}", self._targets_text())
         return text + "\n" + support.STEP
 
     def _docstring(self) -> str:
@@ -157,12 +157,22 @@ class ModulePrinter(abc.ABC):
             body += self._statement(statement)
         head = self._workspace_class()
         if self.swept is not None:
-            self.online = True
+            self.online = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
             carried = [(self.swept.name(buffer), buffer) for buffer in self.swept.carried()]
             head = [*sweep.carried_class(self.xp, carried), "", "", *head]
         return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
 
+    @property
+    def takes_targets(self) -> bool:
+        """Whether the function has a loss."""
+        return self.function.name not in ("forward", "jacobian")
+
     def _signature(self) -> list[str]:
+        if self.function.name == "jacobian":
+            return [
+                "def _advance_jacobian(params, inputs, given, sensitivities):",
+                '    """The outputs, their Jacobians and the last state; the sensitivities go T steps on."""',
+            ]
         if self.function.name == "forward":
             return [
                 "def forward(params, inputs, state=None):",
@@ -201,11 +211,15 @@ class ModulePrinter(abc.ABC):
         if self.swept is None:
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
-        if self.function.name != "forward":
+        if self.takes_targets:
             lines += ["    _check_targets(targets, weights, T, batch)"]
-        if self.function.name == "forward":
+        else:
             lines += ["    outputs, last = {}, {}"]
-        elif self.function.name == "loss_and_gradient":
+        if self.function.name == "jacobian":
+            zeros = f"{self.xp}.zeros((T, batch, size, VECTOR_SIZE), DTYPE)"
+            lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
+            lines += ["    first = sensitivities.time + 1"]
+        if self.function.name == "loss_and_gradient":
             if "parameters" in self.program.wrt:
                 lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
             if self.swept is not None:
@@ -248,6 +262,12 @@ class ModulePrinter(abc.ABC):
             rows = view.rows[1] - view.rows[0]
             shape = (view.columns,) if view.vector else (rows, view.columns)
             lines.append(f"    {name} = _part(swept, {shape!r}, {start}, {stride})")
+        for name, view in swept.columns.items():
+            assert view.rows is not None
+            stride = view.buffer.columns
+            start = view.buffer.offset + view.rows[0] * stride + view.start
+            down, across = (f"{self.xp}.arange({length})" for length in (view.rows[1] - view.rows[0], view.columns))
+            lines.append(f"    {name} = {start} + {stride} * {down}[:, None] + {across}")
         return lines
 
     def _result(self) -> list[str]:
@@ -255,6 +275,8 @@ class ModulePrinter(abc.ABC):
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
+        if self.function.name == "jacobian":
+            return ["    return outputs, jacobians, last"]
         if self.swept is not None:
             lines = ["    gradient += swept"] if self.swept.gradients else []
             return [*lines, "    return loss, Gradients(gradient), last"]
@@ -335,6 +357,8 @@ class ModulePrinter(abc.ABC):
         entries, self.entries = self.entries, None
         before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
         after = ["    sensitivities.time += T"]
+        if not statement.body:
+            return after
         if not entries:
             return [*before, "    for t in range(sensitivities.time + 1, sensitivities.time + 1 + T):", *body, *after]
         self.loops.append((entries, False))

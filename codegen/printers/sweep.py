@@ -15,6 +15,7 @@ from codegen.sweep import (
     Expand,
     Lifted,
     Operand,
+    Record,
     RowAssign,
     RowBuffer,
     RowProduct,
@@ -40,6 +41,16 @@ def _contract_local(gradient, sensitivity, error):
     """Add the local sensitivity (batch, rows, units) times the error (batch, units), summed over the batch."""
     gradient += {xp}.einsum("bik,bk->ik", sensitivity, error).reshape(gradient.shape)
 ''',
+    "_record": '''
+def _record(jacobian, columns, sensitivity):
+    """Put a sensitivity (batch, parameters, units) into its columns of the Jacobian (batch, units, VECTOR_SIZE)."""
+    jacobian[:, :, columns.ravel()] = sensitivity.transpose(0, 2, 1)
+''',
+    "_record_local": '''
+def _record_local(jacobian, columns, sensitivity):
+    """Put a local sensitivity (batch, rows, units) into its columns: unit k has those of the weights into it."""
+    jacobian[:, {xp}.arange(columns.shape[1])[None, :], columns] = sensitivity
+''',
     "_add_unit": '''
 def _add_unit(target, local):
     """Add local (batch, rows, units) where row (i, j) of the target meets unit j."""
@@ -64,6 +75,7 @@ class SweepText:
         self.sweep = sweep
         self.slots: dict[str, str] = {}  # name in the loop -> its expression
         self.gradients: dict[str, View] = {}
+        self.columns: dict[str, View] = {}
         self.scratch: dict[tuple[int, int], str] = {}
 
     def carried(self) -> list[RowBuffer]:
@@ -99,7 +111,17 @@ class SweepText:
             return self._product(statement)
         if isinstance(statement, Expand):
             return self._expand(statement)
-        return [self._contract(statement)]
+        if isinstance(statement, Contract):
+            return [self._contract(statement)]
+        return [self._record(statement)]
+
+    def _record(self, statement: Record) -> str:
+        helper = "_record_local" if statement.local else "_record"
+        self.printer.helpers.add(helper)
+        view = statement.parameter
+        columns = self.printer.names.name(("columns", view.label), f"columns_of_{view.label}")
+        self.columns[columns] = view
+        return f"{helper}(jacobians[{statement.output!r}][t - first], {columns}, {self._row(statement.sensitivity)})"
 
     def _contract(self, statement: Contract) -> str:
         helper = "_contract_local" if statement.local else "_contract"
@@ -246,7 +268,7 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]]) -> list[str]:
     return [*lines, "        return self"]
 
 
-ONLINE = '''
+STATE = '''
 class State(dict):
     """The state by node after a step, and with it the sensitivities, which the next step changes in place."""
 
@@ -256,6 +278,37 @@ class State(dict):
         self.time = sensitivities.time
 
 
+def _carried(state, batch):
+    """The given state by node, and the sensitivities that came with it or those before t = 1."""
+    given = _checked_state(state, batch)
+    sensitivities = getattr(state, "sensitivities", None)
+    if sensitivities is None:
+        return given, Sensitivities(0, batch).start(given)
+    if state.time != sensitivities.time:
+        raise ValueError(f"state: found that of step {state.time}; expected the last one, of step {sensitivities.time}")
+    return given, sensitivities
+'''
+
+JACOBIAN = (
+    STATE
+    + '''
+
+def jacobian(params, inputs, state=None):
+    """The outputs, the Jacobian of each by all parameters, and the last state.
+
+    Returns outputs (T, batch, size), Jacobians (T, batch, size, VECTOR_SIZE) by output, and the state, which carries
+    the sensitivities on.
+    """
+    T, batch = _lengths(inputs)
+    given, sensitivities = _carried(state, batch)
+    outputs, jacobians, last = _advance_jacobian(params, inputs, given, sensitivities)
+    return outputs, jacobians, State(last, sensitivities)
+'''
+)
+
+ONLINE = (
+    STATE
+    + '''
 def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     """The loss and its gradients over a whole sequence.
 
@@ -278,13 +331,14 @@ def step_and_gradient(params, state, inputs, targets):
     """
     inputs = {name: value[None] for name, value in inputs.items()}
     targets = {name: value[None] for name, value in targets.items()}
+    return advance(params, state, inputs, targets)
+
+
+def advance(params, state, inputs, targets):
+    """``step_and_gradient`` for any number of steps at once: the mean loss and gradients of (T, batch, size)."""
     T, batch = _lengths(inputs)
-    given = _checked_state(state, batch)
-    sensitivities = getattr(state, "sensitivities", None)
-    if sensitivities is None:
-        sensitivities = Sensitivities(0, batch).start(given)
-    elif state.time != sensitivities.time:
-        raise ValueError(f"state: found that of step {state.time}; expected the last one, of step {sensitivities.time}")
+    given, sensitivities = _carried(state, batch)
     loss, gradients, last = _advance(params, inputs, targets, given, None, sensitivities)
     return loss, gradients, State(last, sensitivities)
 '''
+)

@@ -73,7 +73,7 @@ class _Lowering:
             else:
                 self._emit(component.items[0], body, component)
             self._copy_to_later_sources(component, body)
-        if self.schedule.sweep:
+        if self.system.online:
             sweep = SweepLowering(
                 self.schedule,
                 self.layout,
@@ -82,14 +82,14 @@ class _Lowering:
                 self.notes,
             )
             body.append(sweep.run())
-        if self.name == "forward":
+        if self.name in ("forward", "jacobian"):
             self._store_outputs(body)
         else:
             totals = TotalsLowering(self.schedule, self.places, self.layout, self.states, self._batched_operands)
             totals.run(self.notes)
             self._store_gradients(totals)
             body.extend(totals.statements)
-            if self.schedule.sweep:
+            if self.system.online:
                 self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
 

@@ -13,6 +13,7 @@ from codegen.sweep import (
     Expand,
     Lifted,
     Operand,
+    Record,
     RowAssign,
     RowBuffer,
     RowProduct,
@@ -61,6 +62,9 @@ class SweepLowering:
                             self.notes.get(total.name, ""),
                         )
                     )
+        for (output, name), (signal, local) in self.schedule.system.output_sensitivities.items():
+            place = self.layout.view(name, "gradient")
+            body.append(Record(output, place, RowView(self.buffers[signal]), local))
         return Sweep(tuple(body), "for t = 1..T: sensitivities, one step after the other")
 
     def _allocate(self) -> dict[str, RowBuffer]:

@@ -215,7 +215,7 @@ class TotalsLowering:
             elif isinstance(contribution, PointwiseSum):
                 values = self._values(contribution, "summands", note)
                 self.statements.append(Reduce(target, "rows", values, name in self.started, note=note))
-            else:
+            elif isinstance(contribution, BoundarySum):
                 self._initial_value(name, contribution, note)
             self.started.add(name)
         if name not in self.started:
