@@ -13,6 +13,7 @@ from random_graphs import random_graph, random_problem
 
 import rnngraph as rg
 from rnngraph.evaluate import Evaluation
+from rnngraph.sensitivity.derive import _Sensitivities
 from rnngraph.system import System
 
 SIZES = {"x": 2, "a": 3, "y": 2}
@@ -123,7 +124,7 @@ def test_rtrl_on_the_zoo_in_both_precisions(name: str) -> None:
         assert error_of(found.vector, expected.vector) < tolerance
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "cosh(y - target)"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "exp(0.1*(y - target))"])
 def test_rtrl_with_other_losses(loss: str) -> None:
     graph = rg.zoo.lstm(2, 3, 3)
     problem = random_problem(graph, 5, loss=loss)
@@ -137,14 +138,12 @@ def test_rtrl_with_other_losses(loss: str) -> None:
 
 
 def test_a_planted_error_in_a_jacobian_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnngraph.sensitivity import derive as module
-
-    original = module._Sensitivities._through
+    original = _Sensitivities._through
 
     def late(self: Any, source: str, read: Any, *rest: Any) -> Any:
         return original(self, source, read._replace(delay=read.delay + 1), *rest)
 
-    monkeypatch.setattr(module._Sensitivities, "_through", late)
+    monkeypatch.setattr(_Sensitivities, "_through", late)
     graph = recurrent()
     exact = evaluated(rg.gradient(graph), 0)
     assert error_of(evaluated(rg.gradient(graph, method="rtrl"), 0)["dloss/dR"], exact["dloss/dR"]) > 1e-6
@@ -164,7 +163,7 @@ def test_a_dense_loop_has_one_row_for_each_weight_and_what_follows_the_loop_need
 def test_diagonal_loops_keep_sensitivities_local_and_feedforward_networks_need_none() -> None:
     system = rg.gradient(focused_network(), method="rtrl")
     assert rows(system) == {
-        "P_c_W_x_c": 3, "P_c_w_c_c" if "P_c_w_c_c" in rows(system) else "P_c_W_c_c": 1, "P_c_b_c": 1,
+        "P_c_W_x_c": 3, "P_c_W_c_c": 1, "P_c_b_c": 1,
         "P_d_W_x_d": 3, "P_d_b_d": 1,
     }  # fmt: skip
     assert rows(rg.gradient(rg.zoo.feedforward([2, 3, 1]), method="rtrl")) == {}
@@ -223,8 +222,7 @@ def test_rules_that_go_forward_refuse_to_look_ahead() -> None:
 
 
 def by_hand(params: Mapping[str, Any], x: Any, target: Any, own_past: Any) -> dict[str, Any]:
-    """The gradient of ``recurrent`` with local sensitivities that follow the past by ``own_past``(1 - tanh^2), (units,).
-    Loops only."""
+    """The gradient of ``recurrent`` by loops: local sensitivities that follow the past by ``own_past``(1 - tanh^2)."""
     T, batch, _ = x.shape
     sizes = SIZES["x"], SIZES["a"]
     total = {name: np.zeros_like(value) for name, value in params.items()}
@@ -329,9 +327,9 @@ def test_an_old_state_is_refused() -> None:
     x, y = {"x": np.ones((1, 2))}, {"y": np.ones((1, 2))}
     _, _, first = kernel.step_and_gradient(params, None, x, y)
     kernel.step_and_gradient(params, first, x, y)
-    with pytest.raises(rg.DataError, match="step 1.*step 2"):
+    with pytest.raises(rg.DataError, match=r"step 1.*step 2"):
         kernel.step_and_gradient(params, first, x, y)
-    with pytest.raises(rg.DataError, match="sequences"):
+    with pytest.raises(rg.DataError, match="same batch"):
         kernel.step_and_gradient(params, first, {"x": np.ones((2, 2))}, {"y": np.ones((2, 2))})
 
 
@@ -349,13 +347,7 @@ def test_jacobians_equal_differences(seed: int, backend: str) -> None:
     graph = random_graph(seed)
     problem = random_problem(graph, seed, T=5, batch=2)
     kernel = rg.compile(graph, backend=backend, dtype="float64")
-    params = (
-        kernel.module.pack({name: kernel.module.np.asarray(value) for name, value in draw(kernel, seed).items()})
-        if backend == "numpy"
-        else None
-    )
-    if params is None:
-        params = kernel.init(0)
+    params = kernel.init(seed)
     jacobians = kernel.jacobian(params, problem.inputs, problem.state)
     vector = host(params.vector)
     reference = rg.compile(graph, dtype="float64")
