@@ -166,9 +166,9 @@ class Evaluation:
     def _contraction(self, contribution: Contraction, shape: tuple[int, ...]) -> Array:
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for t in range(1, self.T + 1):
-            product = self.value(contribution.sensitivity, t - contribution.delay) * _on_rows(
-                self.value(contribution.error, t)
-            )
+            product = self.value(contribution.sensitivity, t - contribution.delay)
+            if contribution.error is not None:
+                product = product * _on_rows(self.value(contribution.error, t))
             summed = product if contribution.local else product.sum(axis=2)
             result = result + summed.sum(axis=0).reshape(shape)
         return result
@@ -230,6 +230,8 @@ class Evaluation:
                 result = result + source @ (weight.T if term.transposed else weight)
             elif term.operator in ("product", "expand", "diagonal"):
                 result = result + self._with_jacobian(term, source, time, shape)
+            elif term.operator == "sum_all":
+                result = result + source.sum(axis=(1, 2), keepdims=True)
             elif term.operator == "sum":
                 result = result + source.sum(axis=1, keepdims=True)
             else:
@@ -246,7 +248,7 @@ class Evaluation:
         else:
             matrix = self.value(term.jacobian, time)
         if term.operator == "product":
-            product: Array = source @ matrix
+            product: Array = source @ (matrix.transpose(0, 2, 1) if term.transposed else matrix)
         elif term.operator == "diagonal":
             product = source * np.diagonal(matrix, axis1=1, axis2=2)[:, None, :]
         else:

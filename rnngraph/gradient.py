@@ -10,7 +10,7 @@ from rnngraph.derive import derive
 from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.losses import with_loss
 from rnngraph.rules import Rule, check_rule
-from rnngraph.sensitivity import with_sensitivities
+from rnngraph.sensitivity import with_random_sensitivity, with_sensitivities
 from rnngraph.system import System
 from rnngraph.vjp import WRT, vjp
 
@@ -39,7 +39,9 @@ def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameter
     """A System with a loss, extended by the equations of its gradient by ``rule``."""
     if rule.info.family == "bptt":
         return vjp(system, wrt=wrt)
-    if rule.info.family == "sensitivities" and rule.name != "uoro":
+    if rule.name == "uoro":
+        return with_random_sensitivity(system, rule)
+    if rule.info.family == "sensitivities":
         return with_sensitivities(system, rule)
     raise UnsupportedError("method", repr(rule.name), "a rule of this version", "use 'bptt'")
 

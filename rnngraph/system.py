@@ -17,7 +17,8 @@ from rnngraph.equations import Equation, Signal, Total
 class System:
     """See the module's docstring. ``title`` says what it computes; ``outputs`` are the signals returned.
 
-    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time; ``dropped`` is what an
+    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time, ``noise_seed``
+    where its random signs start; ``dropped`` is what an
     approximate rule leaves out of the sensitivities. ``output_sensitivities`` maps (output, parameter) to the signal
     d output(t)/d parameter and whether that is local.
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
@@ -39,6 +40,7 @@ class System:
     forget_biases: frozenset[str] = frozenset()
     rule: str = "bptt"
     online: bool = False
+    noise_seed: int = 0
     dropped: tuple[str, ...] = ()
     output_sensitivities: Mapping[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
 
