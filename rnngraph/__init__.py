@@ -13,7 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 from rnngraph import zoo
+from rnngraph.compare import compare
+from rnngraph.comparison import Comparison, RuleComparison
 from rnngraph.compile import compile
+from rnngraph.cost import Cost
 from rnngraph.derive import derive
 from rnngraph.errors import (
     BackendError,
@@ -46,6 +49,8 @@ __all__ = [
     "SGD",
     "Adam",
     "BackendError",
+    "Comparison",
+    "Cost",
     "CycleError",
     "DataError",
     "EquationError",
@@ -56,6 +61,7 @@ __all__ = [
     "Momentum",
     "OptionError",
     "RNNGraphError",
+    "RuleComparison",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -63,6 +69,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "as_text_drawing",
+    "compare",
     "compile",
     "derive",
     "draw",

@@ -17,6 +17,7 @@ from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
 from rnngraph.initialise import ParameterSpec, initialise
+from rnngraph.memory import LIMIT, sensitivity_memory
 from rnngraph.program import Compilation, jacobian_program
 from rnngraph.system import System
 
@@ -33,13 +34,14 @@ class Kernel:
     Two threads may call one kernel at the same time.
     """
 
-    def __init__(self, source: str, backend: str, compilation: Compilation) -> None:
+    def __init__(self, source: str, backend: str, compilation: Compilation, memory_limit: float = LIMIT) -> None:
         self.source = source
         self.backend = backend
         self.compilation = compilation
         self.program = compilation.program
         self.equations: System = compilation.gradient
         self.seconds = dict(compilation.seconds)
+        self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
         self._jacobians: Any = None
         self._loading = threading.Lock()
@@ -150,11 +152,12 @@ class Kernel:
         ``.state`` when the kernel was compiled with them in ``wrt``.
 
         ``targets``: (T, batch, size) by output; integers (T, batch) for cross_entropy. ``weights`` (T, batch) makes
-        the loss a weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values.
+        the loss a weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values,
+        OptionError where the sensitivities of so many sequences need more than the memory limit.
         """
-        result: tuple[float, Any] = self.module.loss_and_gradient(
-            self._parameters(params), *self._data(inputs, targets, state, weights)
-        )
+        data = self._data(inputs, targets, state, weights)
+        self._memory.check(_batch(data[0]))
+        result: tuple[float, Any] = self.module.loss_and_gradient(self._parameters(params), *data)
         return result
 
     def step_and_gradient(self, params: Arrays, state: Any, inputs: Arrays, targets: Arrays) -> tuple[float, Any, Any]:
@@ -171,7 +174,9 @@ class Kernel:
                 "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
             )  # fmt: skip
         checked, goal, nodes, _ = self._data(_one_step(inputs), _one_step(targets), state, None)
-        nodes = self._carried(state, nodes, next(iter(checked.values())).shape[1])
+        batch = _batch(checked)
+        self._memory.check(batch)
+        nodes = self._carried(state, nodes, batch)
         result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, checked, goal)
         return result
 
@@ -266,6 +271,11 @@ class Kernel:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):
             return False
         return any(hasattr(array, "__cuda_array_interface__") for array in arrays.values())
+
+
+def _batch(inputs: Arrays) -> int:
+    """The number of sequences of checked inputs."""
+    return int(next(iter(inputs.values())).shape[1])
 
 
 def _one_step(arrays: Arrays) -> Any:
