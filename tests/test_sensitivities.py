@@ -403,11 +403,11 @@ def test_the_mean_of_uoro_is_the_gradient(graph: nx.MultiDiGraph) -> None:
     params = draw(exact, 2)
     expected = exact.loss_and_gradient(params, problem.inputs, problem.targets)[1].vector
     inputs, targets = (
-        {name: np.repeat(value, 400, axis=1) for name, value in data.items()}
+        {name: np.repeat(value, 800, axis=1) for name, value in data.items()}
         for data in (problem.inputs, problem.targets)
     )
     means = []
-    for seed in range(20):
+    for seed in range(10):
         kernel = rg.compile(graph, method="uoro", seed=seed, dtype="float64")
         means.append(kernel.loss_and_gradient(params, inputs, targets)[1].vector)
     kernel_means = np.array(means)
