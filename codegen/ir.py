@@ -198,7 +198,8 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Load:
-    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "state". A state that is
+    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "noise" (random signs),
+    "state". A state that is
     not given is filled with ``default``, a number or a vector view."""
 
     target: View
@@ -302,6 +303,7 @@ class Program:
     header: tuple[str, ...]
     rules: dict[str, str]
     wrt: tuple[str, ...] = ("parameters",)
+    noise_seed: int = 0
 
     @property
     def online(self) -> bool:

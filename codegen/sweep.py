@@ -9,6 +9,7 @@ Grammar
                   | RowProduct   target (+)= left @ right, for every sequence
                   | Expand       target row (i, j) (+)= local_ij jacobian_j.    (no jacobian: the unit vectors)
                   | Contract     gradient += sum over the batch of a sensitivity with an error
+                  | SumAll       target (+)= sum over rows and units of the source
                   | Record       the step's Jacobian of an output by a parameter = a sensitivity
     RowView   = buffer, delay                the value at t - delay: (batch, rows, columns)
     Operand   = RowView, or a View of a vector: on every row, or with its units down the rows, or of a matrix parameter
@@ -46,6 +47,7 @@ class RowView:
     buffer: RowBuffer
     delay: int = 0
     diagonal: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,12 @@ class Expand:
 
 @dataclass(frozen=True)
 class Contract:
-    """``gradient``: the parameter's place. ``local``: element by element, else over the units of each row."""
+    """``gradient``: the parameter's place. ``local``: element by element, else over the units of each row. Without an
+    error the sensitivity itself is added up."""
 
     gradient: View
     sensitivity: RowView
-    error: View
+    error: View | None
     local: bool
     note: str = ""
 
@@ -110,7 +113,17 @@ class Record:
     note: str = ""
 
 
-RowStatement = RowAssign | RowProduct | Expand | Contract | Record
+@dataclass(frozen=True)
+class SumAll:
+    """target (one row, one unit) (+)= the sum over the rows and units of the source."""
+
+    target: RowView
+    source: RowView
+    accumulate: bool = False
+    note: str = ""
+
+
+RowStatement = SumAll | RowAssign | RowProduct | Expand | Contract | Record
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ class Sweep(Opaque):
                 found += [operand.view for _, operand in statement.operands if isinstance(operand, Lifted)]
             elif isinstance(statement, RowProduct) and isinstance(statement.right, View):
                 found.append(statement.right)
-            elif isinstance(statement, Contract):
+            elif isinstance(statement, Contract) and statement.error is not None:
                 found.append(statement.error)
         return found
 
@@ -159,7 +172,7 @@ class Sweep(Opaque):
                 return dataclasses.replace(statement, operands=operands)
             if isinstance(statement, RowProduct) and isinstance(statement.right, View):
                 return dataclasses.replace(statement, right=view(statement.right))
-            if isinstance(statement, Contract):
+            if isinstance(statement, Contract) and statement.error is not None:
                 return dataclasses.replace(statement, error=view(statement.error))
             return statement
 

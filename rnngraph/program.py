@@ -91,6 +91,7 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         header=tuple(header),
         rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
         wrt=wrt,
+        noise_seed=gradient.noise_seed,
     )
     return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds, forward, layout, rule)
 

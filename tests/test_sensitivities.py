@@ -373,3 +373,70 @@ def test_jacobians_in_chunks_equal_those_at_once() -> None:
         outputs, part, state = kernel.outputs_and_jacobian(params, {"x": x[start:stop]}, state)
         np.testing.assert_allclose(part["y"], whole[start:stop], atol=1e-14)
     assert outputs["y"].shape == (3, 2, 1)
+
+
+# Unbiased online recurrent optimization.
+
+
+def with_delays() -> nx.MultiDiGraph:
+    """Two states of different sizes, delays 1 to 3, a dense weight within the step between them."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=2, activation="tanh")
+    graph.add_node("b", size=3, equation="0.5*r + tanh(s)")
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "a", delay=[1, 3])
+    graph.add_edge("a", "b")
+    graph.add_edge("b", "b", port="r", delay=2)
+    graph.add_edge("b", "a", delay=1)
+    graph.add_edge("b", "y", delay=1)
+    graph.add_edge("a", "y")
+    return graph
+
+
+@pytest.mark.parametrize("graph", [recurrent(), rg.zoo.lstm(2, 2, 1), with_delays()], ids=["dense", "lstm", "delays"])
+def test_the_mean_of_uoro_is_the_gradient(graph: nx.MultiDiGraph) -> None:
+    """Each sequence of a batch has its own random signs: copies of one sequence give as many samples."""
+    exact = rg.compile(graph, dtype="float64")
+    problem = random_problem(graph, 2, T=4, batch=1, with_state=False, with_weights=False)
+    params = draw(exact, 2)
+    expected = exact.loss_and_gradient(params, problem.inputs, problem.targets)[1].vector
+    inputs, targets = (
+        {name: np.repeat(value, 800, axis=1) for name, value in data.items()}
+        for data in (problem.inputs, problem.targets)
+    )
+    means = []
+    for seed in range(10):
+        kernel = rg.compile(graph, method="uoro", seed=seed, dtype="float64")
+        means.append(kernel.loss_and_gradient(params, inputs, targets)[1].vector)
+    kernel_means = np.array(means)
+    standard_error = kernel_means.std(axis=0, ddof=1) / np.sqrt(len(means))
+    assert (np.abs(kernel_means.mean(axis=0) - expected) <= 5 * standard_error + 1e-12).all()
+    assert standard_error.max() < 0.1 * np.abs(expected).max()
+
+
+def test_uoro_is_seeded_and_its_steps_equal_the_sequence(backend: str) -> None:
+    graph = with_delays()
+    problem = random_problem(graph, 1, with_state=False)
+    params = draw(rg.compile(graph, dtype="float64"), 1)
+    vectors = []
+    for seed in (0, 0, 1):
+        kernel = rg.compile(graph, method="uoro", seed=seed, backend=backend, dtype="float64")
+        vectors.append(host(kernel.loss_and_gradient(params, problem.inputs, problem.targets)[1].vector))
+    assert (vectors[0] == vectors[1]).all()
+    assert error_of(vectors[0], vectors[2]) > 1e-6
+    state, total = None, 0.0
+    T = len(problem.inputs["x"])
+    for t in range(T):
+        x, y = {"x": problem.inputs["x"][t]}, {"y": problem.targets["y"][t]}
+        _, gradient, state = kernel.step_and_gradient(params, state, x, y)
+        total = total + host(gradient.vector) / T
+    assert error_of(total, vectors[2]) < 1e-12
+
+
+def test_uoro_refuses_learned_initial_values() -> None:
+    graph = rg.zoo.elman(2, 3, 1)
+    graph.nodes["a"]["initial"] = "parameter"
+    with pytest.raises(rg.UnsupportedError, match="learned initial value of 'a'"):
+        rg.compile(graph, method="uoro")

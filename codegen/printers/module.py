@@ -9,7 +9,7 @@ import abc
 import base64
 from collections.abc import Iterable
 
-from codegen.ir import Buffer, Fill, Function, Loop, Program, Statement, Step, View
+from codegen.ir import Buffer, Fill, Function, Load, Loop, Program, Statement, Step, View
 from codegen.names import Namer, comment_text
 from codegen.printers import support, sweep
 from codegen.printers.views import ViewText, bound_text
@@ -159,7 +159,9 @@ class ModulePrinter(abc.ABC):
         if self.swept is not None:
             self.online = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
             carried = [(self.swept.name(buffer), buffer) for buffer in self.swept.carried()]
-            head = [*sweep.carried_class(self.xp, carried), "", "", *head]
+            loads = [statement for statement in function.body if isinstance(statement, Load)]
+            signs = {load.name: self.program.noise_seed for load in loads if load.what == "noise"}
+            head = [*sweep.carried_class(self.xp, carried, signs), "", "", *head]
         return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
 
     @property

@@ -95,6 +95,9 @@ class StatementPrinter(ModulePrinter):
                 f"    weights = {self.xp}.asarray(weights)",
                 f"    {target} = (weights / weights.sum(dtype=np.float64))[:, :, None]",
             ]
+        if statement.what == "noise":
+            uniform = f"sensitivities.signs[{name!r}].random((T, batch, {statement.target.columns}))"
+            return [f"{target} = {self.xp}.asarray({uniform} < 0.5) * 2.0 - 1.0"]
         if statement.what == "state":
             default = self.view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
             first = "[0]" if statement.target.buffer.shape == "step" else ""

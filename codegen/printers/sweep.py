@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from codegen.functions import PointwiseFunction
 from codegen.ir import Expression, View
 from codegen.names import comment_text
 from codegen.sweep import (
@@ -21,8 +22,10 @@ from codegen.sweep import (
     RowProduct,
     RowStatement,
     RowView,
+    SumAll,
     Sweep,
 )
+from codegen.ufuncs import UFUNCS
 
 if TYPE_CHECKING:
     from codegen.printers.statements import StatementPrinter
@@ -109,6 +112,10 @@ class SweepText:
             return self._assign(statement)
         if isinstance(statement, RowProduct):
             return self._product(statement)
+        if isinstance(statement, SumAll):
+            target = self._row(statement.target)
+            total = f"{self._row(statement.source)}.sum(axis=(1, 2), keepdims=True)"
+            return [f"{target} += {total}" if statement.accumulate else f"{target}[...] = {total}"]
         if isinstance(statement, Expand):
             return self._expand(statement)
         if isinstance(statement, Contract):
@@ -124,6 +131,9 @@ class SweepText:
         return f"{helper}(jacobians[{statement.output!r}][t - first], {columns}, {self._row(statement.sensitivity)})"
 
     def _contract(self, statement: Contract) -> str:
+        if statement.error is None:
+            name = self.gradient_name(statement.gradient)
+            return f"{name} += {self._row(statement.sensitivity)}.sum(axis=0).reshape({name}.shape)"
         helper = "_contract_local" if statement.local else "_contract"
         self.printer.helpers.add(helper)
         sensitivity, error = self._row(statement.sensitivity), self.printer.view(statement.error)
@@ -132,6 +142,8 @@ class SweepText:
     def _product(self, statement: RowProduct) -> list[str]:
         right = statement.right
         text = self._row(right) if isinstance(right, RowView) else self.printer.bind_view(right)
+        if isinstance(right, RowView) and right.transposed:
+            text += ".transpose(0, 2, 1)"
         target = self._row(statement.target)
         self.printer.ufuncs.add("matmul")
         into = self._scratch(statement.target) if statement.accumulate else target
@@ -198,6 +210,10 @@ class SweepText:
             return operands[expression]
         if expression.is_number:
             return repr(float(expression))
+        if isinstance(expression, PointwiseFunction):
+            function = UFUNCS[expression.func.__name__].text.removeprefix("np.")
+            self.printer.ufuncs.add(function)
+            return f"{function}({', '.join(self._text(argument, operands) for argument in expression.args)})"
         if expression.is_Pow:
             return f"{self._held(expression.base, operands)} ** {int(expression.exp)}"
         joint = " + " if expression.is_Add else " * "
@@ -238,7 +254,7 @@ class SweepText:
         return self.scratch[shape]
 
 
-def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]]) -> list[str]:
+def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str, int]) -> list[str]:
     """The class whose instances hold the sensitivities from step to step."""
     lines = [
         "class Sensitivities:",
@@ -252,11 +268,14 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]]) -> list[str]:
     lines += [
         "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
         "        self.batch, self.time = batch, 0",
+        *(["        self.signs = {}  # where the random signs of each state come from"] if signs else []),
         "",
         "    def start(self, given):",
         '        """Before t = 1; ``given``: the state that is given, by node."""',
         "        self.time = 0",
     ]
+    for number, (node, seed) in enumerate(signs.items()):
+        lines.append(f"        self.signs[{node!r}] = np.random.default_rng([{seed}, {number}])")
     for name, buffer in buffers:
         lines.append(f"        self.{name}[...] = 0.0")
         if buffer.unit_of is not None:

@@ -97,7 +97,7 @@ class _Lowering:
 
     def _load_given(self) -> None:
         for name, signal in self.signals.items():
-            if signal.kind in ("input", "target", "weight"):
+            if signal.kind in ("input", "target", "weight", "noise"):
                 origin = signal.origin or name
                 classes = signal.kind == "target" and self.system.losses.get(origin) == "cross_entropy"
                 what = "classes" if classes else signal.kind

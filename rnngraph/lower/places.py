@@ -140,7 +140,7 @@ class _Placement:
         return self.places
 
     def _exists(self, name: str) -> bool:
-        return name in self.schedule.component_of or self.signals[name].kind in ("input", "target", "weight")
+        return name in self.schedule.component_of or self.signals[name].kind in ("input", "target", "weight", "noise")
 
     # Who reads what, how far back.
 

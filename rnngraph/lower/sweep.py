@@ -19,6 +19,7 @@ from codegen.sweep import (
     RowProduct,
     RowStatement,
     RowView,
+    SumAll,
     Sweep,
 )
 from rnngraph.equations import Contraction, Equation, Expression, Term, is_along_rows, meaning, symbols_of
@@ -57,7 +58,7 @@ class SweepLowering:
                         Contract(
                             self.layout.view(total.of, "gradient"),
                             RowView(self.buffers[piece.sensitivity], piece.delay),
-                            self.vector(piece.error, 0),
+                            self.vector(piece.error, 0) if piece.error is not None else None,
                             piece.local,
                             self.notes.get(total.name, ""),
                         )
@@ -98,7 +99,7 @@ class SweepLowering:
         def add(statement: Callable[[bool, str], RowStatement]) -> None:
             statements.append(statement(bool(statements), "" if statements else note))
 
-        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2}
+        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum_all": 3}
         terms = sorted(equation.terms, key=lambda term: (rank[term.operator], term.jacobian is None))
         for term in terms:
             if rank[term.operator] == 0:
@@ -110,6 +111,9 @@ class SweepLowering:
         for term in terms:
             if term.operator == "diagonal":
                 add(lambda more, text, term=term: self._diagonal(target, term, more, text))  # type: ignore[misc]
+            elif term.operator == "sum_all":
+                source = RowView(self.buffers[term.source], term.delay)
+                add(lambda more, text, source=source: SumAll(target, source, more, text))  # type: ignore[misc]
             elif term.operator == "expand":
                 add(lambda more, text, term=term: self._expand(target, term, more, text))  # type: ignore[misc]
         return statements or [RowAssign(target, sympy.S.Zero, (), False, note)]
@@ -120,7 +124,7 @@ class SweepLowering:
             assert term.parameter is not None
             return RowProduct(target, left, self.matrix(term.parameter), more, note)
         assert term.jacobian is not None
-        return RowProduct(target, left, RowView(self.buffers[term.jacobian]), more, note)
+        return RowProduct(target, left, RowView(self.buffers[term.jacobian], transposed=term.transposed), more, note)
 
     def _expand(self, target: RowView, term: Term, more: bool, note: str) -> RowStatement:
         jacobian = RowView(self.buffers[term.jacobian]) if term.jacobian is not None else None

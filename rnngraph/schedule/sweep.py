@@ -75,7 +75,9 @@ def sweep_reads(system: System, swept: tuple[Equation, ...]) -> list[Read]:
     """What the sweep reads of signals without rows."""
     reads = [read for equation in swept for read in equation.reads() if not system.signals[read.signal].rows]
     for total in system.totals:
-        reads += [Read(piece.error, 0) for piece in total.contributions if isinstance(piece, Contraction)]
+        reads += [
+            Read(piece.error, 0) for piece in total.contributions if isinstance(piece, Contraction) and piece.error
+        ]
     return list(dict.fromkeys(reads))
 
 

@@ -1,4 +1,4 @@
-"""System -> System: Unbiased Online Recurrent Optimization (Tallec and Ollivier 2018), all sensitivities as one product.
+"""System -> System: Unbiased Online Recurrent Optimization (Tallec and Ollivier 2018), one product of two vectors.
 
 The sensitivity of the whole state, delay lines included, by all parameters is kept as S(t) theta(t), a vector of the
 state's shape times one of the parameters'. With a(t) = ds(t)/ds(t-1) S(t-1), random signs nu(t) and the direct effect
@@ -48,7 +48,7 @@ def with_random_sensitivity(system: System, rule: Rule) -> System:
     for signal in system.signals.values():
         if isinstance(signal.initial, str):
             raise UnsupportedError(
-                "method", f"'uoro' with the learned initial value of {signal.name!r}", "initial values that are numbers",
+                "method", f"'uoro' with the learned initial value of {signal.name!r}", "numbers as initial values",
                 "use method='rtrl', or give a number",
             )  # fmt: skip
     found = cut(system)
@@ -142,9 +142,7 @@ class _Random:
                 self.shares[name] = self._signal(f"share_{name}", *self._shape(name), "auxiliary", of=name)
                 self._define(self.shares[name], at(weight) * at(theta[name]))
 
-    def _move(
-        self, state: str, lag: int, kept: dict[tuple[str, int], str], moved: dict[tuple[str, int], str]
-    ) -> None:
+    def _move(self, state: str, lag: int, kept: dict[tuple[str, int], str], moved: dict[tuple[str, int], str]) -> None:
         """a(t): one step of the network's own Jacobian; the delay lines move on."""
         if lag:
             self._define(moved[state, lag], at(kept[state, lag - 1], 1))
