@@ -9,6 +9,8 @@ from typing import Any
 
 from rnngraph.errors import OptionError
 
+DASHES = ((0, (4, 2)), (0, (1.2, 1.2)), (0, (6, 2, 1, 2)), (0, (2, 3)))
+
 
 @dataclass(frozen=True)
 class RuleComparison:
@@ -95,15 +97,17 @@ class Comparison:
         suffix = checked_suffix(path)
         figure.set_size_inches(7, 4)
         axes = figure.add_axes((0.1, 0.13, 0.62, 0.8))
-        for row in self.rows:
-            if not row.refused:
-                style = {"linewidth": 2.2, "alpha": 0.75} if row.exact else {"linestyle": "--", "linewidth": 1.3}
-                label = row.rule.replace("$", r"\$") + ("" if row.exact else " (approximate)")
-                axes.plot(self.updates, row.cosine, label=label, **style)
+        shown = [row for row in self.rows if not row.refused]
+        for number, row in enumerate(shown):  # lines that coincide get thinner, so that each is seen
+            dashes = "solid" if row.exact else DASHES[number % len(DASHES)]
+            width = 1.2 + 2.4 * (len(shown) - 1 - number) / max(len(shown) - 1, 1)
+            label = row.rule.replace("$", r"\$")
+            axes.plot(self.updates, row.cosine, label=label, linestyle=dashes, linewidth=width)
         axes.set_xlabel("updates by bptt")
         axes.set_ylabel("cosine with the gradient of bptt")
         axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False,
+                    title="solid: exact\ndashed: approximate", title_fontsize=8)  # fmt: skip
         if path is not None:
             write_figure(figure, path, suffix)
         return figure

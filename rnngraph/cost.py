@@ -178,11 +178,16 @@ class _Count:
         self.sizes = Sizes(system)
         self.window = re.fullmatch(r"tbptt\(k1=(\d+), k2=(\d+)\)", system.rule)
         self.applications = {
-            equation.expression: at(equation.signal)
+            expression: at(equation.signal)
             for equation in system.equations
-            if not equation.terms and isinstance(equation.expression, PointwiseFunction)
+            if not equation.terms and isinstance(expression := expand_primes(equation.expression), PointwiseFunction)
         }
         self.equations = [self._shared(equation) for equation in system.equations]
+        self.vectors = {  # what serves all rows and is counted already
+            equation.expression
+            for equation in self.equations
+            if not equation.terms and not system.signals[equation.signal].rows
+        }
         self.forward = forward_signals(system)
         self.again = self._again()
 
@@ -202,7 +207,7 @@ class _Count:
     # What is computed.
 
     def _shared(self, equation: Equation) -> Equation:
-        if equation.expression in self.applications:
+        if self.applications.get(equation.expression) == at(equation.signal):
             return equation
         return Equation(equation.signal, equation.terms, self._once(equation.expression))
 
@@ -242,7 +247,8 @@ class _Count:
             return int(expression.count_ops()) * units
         fixed: dict[Expression, Expression] = {}
         moving = self._without_vectors(expression, fixed)
-        vectors = sum(int(part.count_ops()) for part in fixed)
+        vectors = sum(int(part.count_ops()) for part in fixed if part not in self.vectors)
+        self.vectors.update(fixed)
         return int(moving.count_ops()) * rows * units + vectors * units
 
     def _without_vectors(self, expression: Expression, fixed: dict[Expression, Expression]) -> Expression:

@@ -11,10 +11,11 @@ import numbers
 
 from codegen.ir import Program
 from codegen.sweep import RowBuffer, Sweep
-from rnngraph.cost import forward_signals
+from rnngraph.cost import contribution_reads, forward_signals
 from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.gradient import differentiate
 from rnngraph.rules import Rule
+from rnngraph.schedule import build_schedule
 from rnngraph.system import System
 
 LIMIT = 8 * 2**30
@@ -62,12 +63,11 @@ class SensitivityMemory:
         fits = int(self.limit // self.bytes(1))
         if 1 <= fits < batch:
             remedies.append(f"give {fits} sequences at once")
-        dtype = "float64" if self.itemsize == 8 else "float32"
         for rule in CHEAPER:
             if str(rule) == self.system.rule:
                 continue
             try:
-                need = differentiate(without_gradient(self.system), rule).cost().numbers(1, batch, dtype).bytes
+                need = batch * self.itemsize * _needed(differentiate(without_gradient(self.system), rule))
             except UnsupportedError:
                 continue
             if need <= self.limit:
@@ -86,6 +86,19 @@ def sensitivity_memory(system: System, program: Program, limit: float) -> Sensit
             if isinstance(statement, Sweep):
                 found |= statement.buffers()
     return SensitivityMemory(system, tuple(found.values()), 8 if program.dtype == "float64" else 4, limit)
+
+
+def _needed(system: System) -> int:
+    """How many numbers the sweep of a System that is not compiled yet works with."""
+    schedule = build_schedule(system)
+    depths = {equation.signal: 0 for equation in schedule.sweep}
+    reads = [read for equation in schedule.sweep for read in equation.reads()]
+    reads += [read for total in system.totals for piece in total.contributions for read in contribution_reads(piece)]
+    for read in reads:
+        if read.signal in depths:
+            depths[read.signal] = max(depths[read.signal], read.delay)
+    signals = schedule.signals
+    return sum((depth + 1) * signals[name].rows * signals[name].size for name, depth in depths.items())
 
 
 def without_gradient(system: System) -> System:

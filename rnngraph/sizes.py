@@ -67,18 +67,25 @@ class Sizes:
             self.values[symbol] = system.signals[root].size
             self.members[symbol] = tuple(names)
         self._units: dict[str, Expression] = {}
+        self._searched: set[str] = set()
         self._rows: dict[str, Expression] = {}
         self.shapes = self._shapes()
 
     def of(self, name: str) -> Expression:
         """The units of a signal."""
-        if name not in self._units:
-            size = sympy.Integer(self.system.signals[name].size)
-            self._units[name] = size  # what it comes to where the search below runs in a circle
-            found = self._find_units(name)
-            if self.number(found) == size:
-                self._units[name] = found
-        return self._units[name]
+        if name in self._units:
+            return self._units[name]
+        size = sympy.Integer(self.system.signals[name].size)
+        if name in self._searched:
+            return size
+        self._searched.add(name)
+        found = self._find_units(name)
+        self._searched.remove(name)
+        if self.number(found) != size:
+            found = size
+        if not (found.is_Integer and self._searched):  # a search that ran in a circle may end elsewhere
+            self._units[name] = found
+        return found
 
     def _find_units(self, name: str) -> Expression:
         signal = self.system.signals[name]
@@ -89,11 +96,13 @@ class Sizes:
             return self.shape(signal.of)[-1]
         if name in self.equation and signal.size > 1:
             for term in self.equation[name].terms:
-                if term.jacobian is not None and self.system.signals[term.jacobian].size == signal.size:
-                    return self.of(term.jacobian)
+                if term.jacobian is not None:
+                    return self.rows(term.jacobian) if term.transposed else self.of(term.jacobian)
             for read in reads_of(self.equation[name].expression):
                 if self.system.signals[read.signal].size == signal.size:
-                    return self.of(read.signal)
+                    found = self.of(read.signal)
+                    if not found.is_Integer:
+                        return found
         return sympy.Integer(signal.size)
 
     def shape(self, name: str) -> tuple[Expression, ...]:
