@@ -17,8 +17,8 @@ from codegen.ufuncs import UFUNCS
 
 RESERVED = {
     "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
-    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
-    "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
+    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "direction", "dot", "forward", "given",
+    "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
     "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
     "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
@@ -91,7 +91,8 @@ class ModulePrinter(abc.ABC):
             text += "\n" + part
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
-        return text + "\n" + support.STEP
+        with_forward = any(function.name == "forward" for function in self.program.functions)
+        return f"{text}\n{support.STEP}" if with_forward else text
 
     def _docstring(self) -> str:
         lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
@@ -160,14 +161,19 @@ class ModulePrinter(abc.ABC):
                 "    Returns outputs (T, batch, size) by name, and the state as a dictionary.",
                 '    """',
             ]
-        result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
+        name, second = self.function.name, self.function.name == "hessian_vector_product"
+        result = {
+            "loss": "The loss",
+            "loss_and_gradient": "The loss and its gradients",
+            "hessian_vector_product": "The matrix of the loss's second derivatives times ``direction``,",
+        }[name]
         shapes = {
             name: "integer classes (T, batch)" if kind == "classes" else f"(T, batch, {self.program.outputs[name]})"
             for name, kind in self.program.losses.items()
         }
         losses = ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())
         return [
-            f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
+            f"def {name}(params, {'direction, ' if second else ''}inputs, targets, state=None, weights=None):",
             f'    """{result} over a whole sequence.',
             "",
             "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + comment_text(losses) + ".",
@@ -179,6 +185,8 @@ class ModulePrinter(abc.ABC):
     def _unpack(self) -> list[str]:
         lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
         lines += ["    given = _checked_state(state, batch)", "    vector = pack(params).vector"]
+        if self.function.name == "hessian_vector_product":
+            lines += ["    direction = pack(direction).vector", f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
         if self.function.name != "forward":
             lines += ["    _check_targets(targets, weights, T, batch)"]
         if self.function.name == "forward":
@@ -199,8 +207,8 @@ class ModulePrinter(abc.ABC):
                 lines += ["    }"]
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
-            if buffer.storage in ("parameter", "gradient"):
-                vector = "vector" if buffer.storage == "parameter" else "gradient"
+            if buffer.storage in ("parameter", "direction", "gradient"):
+                vector = "vector" if buffer.storage == "parameter" else buffer.storage
                 stop = buffer.offset + buffer.rows * buffer.columns
                 if buffer.storage == "parameter" and buffer.note:
                     lines.append(f"    # {comment_text(buffer.note)}")
@@ -215,6 +223,8 @@ class ModulePrinter(abc.ABC):
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
+        if self.function.name == "hessian_vector_product":
+            return ["    return Gradients(gradient)"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = "gradient" if "parameters" in self.program.wrt else "None"
