@@ -37,8 +37,8 @@ Array = NDArray[Any]
 @dataclass
 class Interpreter:
     """One run. ``vector``, ``gradient`` and ``direction`` are the vectors of the parameters, the gradient and the
-    direction; ``given`` has "inputs", "targets", "state" (mappings) and "weights" (an array (T, batch) or None). Results
-    are collected in ``results``."""
+    direction; ``given`` has "inputs", "targets", "state" (mappings) and "weights" (an array (T, batch) or None).
+    Results are collected in ``results``."""
 
     T: int
     batch: int

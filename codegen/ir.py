@@ -231,8 +231,8 @@ Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Stor
 
 @dataclass(frozen=True)
 class Function:
-    """One entry point: ``name`` is "forward", "loss", "loss_and_gradient" or "hessian_vector_product". ``body`` runs for
-    given T and batch."""
+    """One entry point: ``name`` is "forward", "loss", "loss_and_gradient" or "hessian_vector_product". ``body`` runs
+    for given T and batch."""
 
     name: str
     body: tuple[Statement, ...]

@@ -91,8 +91,7 @@ def _without_zeros(system: System) -> System:
             dataclasses.replace(total, contributions=tuple(_nonzero(total.contributions, zero)))
             for total in system.totals
         )
-        signals = {name: signal for name, signal in system.signals.items() if name not in zero}
-        system = dataclasses.replace(system, signals=signals, equations=equations, totals=totals)
+        system = dataclasses.replace(system, equations=equations, totals=totals)
 
 
 def _nonzero(contributions: Iterable[Contribution], zero: set[str]) -> Iterable[Contribution]:
@@ -132,9 +131,16 @@ def _needed(system: System) -> System:
         if name not in needed:
             needed.add(name)
             waiting += [read.signal for read in equations[name].reads()] if name in equations else []
+    kept = set(needed)
+    for name in needed:  # what a tangent or an adjoint belongs to says what it is, computed or not
+        origin = system.signals[name].origin
+        while origin is not None and origin in system.signals and origin not in kept:
+            kept.add(origin)
+            origin = system.signals[origin].origin
+    signals = {name: signal for name, signal in system.signals.items() if name in kept}
     return dataclasses.replace(
         system,
-        signals={name: signal for name, signal in system.signals.items() if name in needed},
+        signals=signals,
         equations=tuple(equation for equation in system.equations if equation.signal in needed),
         outputs=(),
     )

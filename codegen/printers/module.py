@@ -17,10 +17,10 @@ from codegen.ufuncs import UFUNCS
 
 RESERVED = {
     "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
-    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "direction", "dot", "forward", "given",
-    "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
-    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
-    "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
+    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "direction", "dot", "forward",
+    "given", "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "last", "loss",
+    "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self",
+    "state", "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 

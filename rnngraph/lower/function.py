@@ -103,7 +103,10 @@ class _Lowering:
         return {
             name: depths[signal.origin]
             for name, signal in self.signals.items()
-            if signal.kind == "tangent" and isinstance(signal.initial, str) and signal.origin in depths
+            if signal.kind == "tangent"
+            and isinstance(signal.initial, str)
+            and signal.origin
+            and signal.origin in depths
         }
 
     def _past(self, name: str, depth: int) -> View:

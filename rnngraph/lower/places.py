@@ -20,7 +20,9 @@ from rnngraph.equations import BoundarySum, Outer, PointwiseSum, at, meaning, re
 from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot
 
 # Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
-GENERATED = re.compile(r"(weights|gradient|direction|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$")
+GENERATED = re.compile(
+    r"(weights|gradient|direction|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$"
+)
 
 
 @dataclass(frozen=True)

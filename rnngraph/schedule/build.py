@@ -14,8 +14,8 @@ def build_schedule(system: System) -> Schedule:
     """System -> Schedule. Raises UnsupportedError for a loop that reads both the past and the future."""
     shared = share_function_values(system)  # System -> System
     items, signals = pack(shared)  # System -> items: products and pointwise equations
+    boundaries = boundary_parts(items, shared)  # before what reads ahead is mixed with what does not
     items = inline_once_used(items, shared, signals)  # items -> items
-    boundaries = boundary_parts(items, shared)  # before hoisting mixes what reads ahead with what does not
     components = order_components(items)  # items -> components: which are loops
     items = hoist_from_loops(components, signals)  # components -> items
     components = order_components(items)  # items -> components in running order

@@ -111,9 +111,9 @@ class _Packing:
     def _bias(self, equation: Equation, along: bool) -> str | None:
         """The vector parameter that is added as it is, if any; ``along`` asks for one of the direction."""
         for summand in sympy.Add.make_args(equation.expression):
-            if summand.is_Symbol and isinstance(found := meaning(summand), str):
-                if (found in self.system.directions) == along:
-                    return found
+            found = meaning(summand) if summand.is_Symbol else None
+            if isinstance(found, str) and (found in self.system.directions) == along:
+                return found
         return None
 
     def _inside(self, signal: str, terms: Iterable[Term]) -> object:
