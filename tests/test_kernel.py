@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from checking import assert_all_close, assert_close, losses_of, problem_for, to_numpy
+from checking import assert_all_close, assert_close, assert_equals_reference, losses_of, problem_for, to_numpy
 from random_graphs import random_graph
 
 import rnngraph as rg

@@ -100,14 +100,12 @@ class _Lowering:
         """The tangents of nodes that start from learned values, with the nodes' depths: they start from the direction's
         values."""
         depths = self.system.state_depths
-        return {
-            name: depths[signal.origin]
+        learned = {
+            name: depths.get(signal.origin or "", 0)
             for name, signal in self.signals.items()
-            if signal.kind == "tangent"
-            and isinstance(signal.initial, str)
-            and signal.origin
-            and signal.origin in depths
+            if signal.kind == "tangent" and isinstance(signal.initial, str)
         }
+        return {name: depth for name, depth in learned.items() if depth}
 
     def _past(self, name: str, depth: int) -> View:
         """The values at t = 1-depth..0."""
