@@ -171,7 +171,8 @@ class Evaluation:
                 product = product * _on_rows(self.value(contribution.error, t))
             summed = product if contribution.local else product.sum(axis=2)
             result = result + summed.sum(axis=0).reshape(shape)
-        return result
+        added: Array = np.asarray(result)
+        return added
 
     def _pointwise_sum(self, contribution: PointwiseSum, t: int) -> Array:
         value = self._pointwise(contribution.expression, t)

@@ -16,8 +16,10 @@ from rnngraph.data import as_array, check_inputs, check_parameters, check_state,
 from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
+from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
-from rnngraph.program import Compilation, jacobian_program
+from rnngraph.output_jacobian import jacobian_program
+from rnngraph.program import Compilation
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -42,7 +44,9 @@ class Kernel:
         self.seconds = dict(compilation.seconds)
         self._module: Any = None
         self._jacobians: Any = None
-        self._loading = threading.Lock()
+        self._hessian_source: str | None = None
+        self._hessian_module: Any = None
+        self._loading = threading.RLock()
         self._dtype = np.dtype(self.program.dtype)
         self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
         self._sizes = {name: size for name, (_, size, _) in self.program.states.items()}
@@ -63,6 +67,21 @@ class Kernel:
             if self._module is None:
                 self._module = load_module(self.source, self.backend)
             return self._module
+
+    @property
+    def hessian_source(self) -> str:
+        """The text of the module that ``hessian_vector_product`` runs: derived and printed when it is first needed."""
+        with self._loading:
+            if self._hessian_source is None:
+                self._hessian_source = PRINTERS[self.backend](hessian_program(self.compilation))
+            return self._hessian_source
+
+    @property
+    def _hessian(self) -> Any:
+        with self._loading:
+            if self._hessian_module is None:
+                self._hessian_module = load_module(self.hessian_source, self.backend)
+            return self._hessian_module
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -221,6 +240,28 @@ class Kernel:
             )  # fmt: skip
         return state
 
+    def hessian_vector_product(
+        self,
+        params: Arrays,
+        direction: Arrays,
+        inputs: Arrays,
+        targets: Arrays,
+        state: Arrays | None = None,
+        weights: Any = None,
+    ) -> Any:
+        """The matrix of the loss's second derivatives by the parameters, times ``direction``: exact, by one forward and
+        one backward sweep (Pearlmutter 1994). A mapping like the parameters, with ``.vector``.
+
+        ``direction``: a mapping like the parameters, such as gradients. The first call derives, prints and loads the
+        code, which ``hessian_source`` has. It does not depend on the learning rule. Raises DataError as
+        ``loss_and_gradient`` does.
+        """
+        module = self._hessian
+        own, along = self._parameters(params), self._parameters(direction, "direction")
+        data = self._data(inputs, targets, state, weights)
+        packed = module.Parameters(own.vector), module.Parameters(along.vector)
+        return self.module.Gradients(module.hessian_vector_product(*packed, *data).vector)
+
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
         each stage. Printing it gives a table. The buffers are those of the program before the backend's own passes."""
@@ -232,6 +273,8 @@ class Kernel:
     def release_workspaces(self) -> None:
         """Free the buffers that the calling thread keeps between calls."""
         self.module.release_workspaces()
+        if self._hessian_module is not None:
+            self._hessian_module.release_workspaces()
 
     # Checks. Arrays that live on a device are checked by shape alone, by the module itself.
 
@@ -254,13 +297,13 @@ class Kernel:
             return state
         return check_state(state, self._depths, self._sizes, batch, self._dtype)
 
-    def _parameters(self, params: Arrays) -> Any:
+    def _parameters(self, params: Arrays, what: str = "parameter") -> Any:
         own = self.module.Parameters
         if isinstance(params, own) and params.vector.dtype == self._dtype:
             return params
         if self._on_device(params):
             return self.module.pack(params)
-        return self.module.pack(check_parameters(params, self._shapes, self._dtype))
+        return self.module.pack(check_parameters(params, self._shapes, self._dtype, what))
 
     def _on_device(self, arrays: object) -> bool:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):

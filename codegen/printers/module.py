@@ -17,12 +17,12 @@ from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "advance", "swept",
-    "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
-    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
-    "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
-    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
-    "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
+    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
+    "Parameters", "RULES", "STATES", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp",
+    "direction", "dot", "first", "forward", "given", "gradient", "hessian_vector_product", "init", "initial_state",
+    "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np",
+    "outputs", "pack", "params", "product", "release_workspaces", "self", "sensitivities", "state", "state_gradients",
+    "step", "step_and_gradient", "stream", "swept", "t", "targets", "threading", "vector", "weights", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -97,7 +97,8 @@ class ModulePrinter(abc.ABC):
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.online:
             text += "\n" + self.online.replace("{targets}", self._targets_text())
-        return text + "\n" + support.STEP
+        with_forward = any(function.name == "forward" for function in self.program.functions)
+        return f"{text}\n{support.STEP}" if with_forward else text
 
     def _docstring(self) -> str:
         lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
@@ -189,9 +190,14 @@ class ModulePrinter(abc.ABC):
                 "def _advance(params, inputs, targets, given, weights, sensitivities):",
                 '    """The loss, its gradients and the last state; the sensitivities go T steps on."""',
             ]
-        result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
+        name, second = self.function.name, self.function.name == "hessian_vector_product"
+        result = {
+            "loss": "The loss",
+            "loss_and_gradient": "The loss and its gradients",
+            "hessian_vector_product": "The matrix of the loss's second derivatives times ``direction``,",
+        }[name]
         return [
-            f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
+            f"def {name}(params, {'direction, ' if second else ''}inputs, targets, state=None, weights=None):",
             f'    """{result} over a whole sequence.',
             "",
             "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + self._targets_text() + ".",
@@ -213,6 +219,8 @@ class ModulePrinter(abc.ABC):
         if self.swept is None:
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
+        if self.function.name == "hessian_vector_product":
+            lines += ["    direction = pack(direction).vector", f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
         if self.takes_targets:
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
@@ -239,8 +247,8 @@ class ModulePrinter(abc.ABC):
                 lines += ["    }"]
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
-            if buffer.storage in ("parameter", "gradient"):
-                vector = "vector" if buffer.storage == "parameter" else "gradient"
+            if buffer.storage in ("parameter", "direction", "gradient"):
+                vector = "vector" if buffer.storage == "parameter" else buffer.storage
                 stop = buffer.offset + buffer.rows * buffer.columns
                 if buffer.storage == "parameter" and buffer.note:
                     lines.append(f"    # {comment_text(buffer.note)}")
@@ -282,6 +290,8 @@ class ModulePrinter(abc.ABC):
         if self.swept is not None:
             lines = ["    gradient += swept"] if self.swept.gradients else []
             return [*lines, "    return loss, Gradients(gradient), last"]
+        if self.function.name == "hessian_vector_product":
+            return ["    return Gradients(gradient)"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = "gradient" if "parameters" in self.program.wrt else "None"

@@ -129,6 +129,8 @@ class Writer(ABC):
         total, rest = totals[name], name.removeprefix(TANGENT)
         if total.kind == "tangent" and rest in totals:
             return self.tangent(self.total(rest))
+        if total.kind == "tangent" and total.of is not None:
+            return self.tangent(self.derivative(total.of))
         if total.kind == "gradient" and total.of is not None:
             return self.derivative(total.of)
         return self.name("L" if name == "loss" else name)
