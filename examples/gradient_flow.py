@@ -35,8 +35,8 @@ def measure(seed: int = 0) -> dict[str, rg.GradientFlow]:
     }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the paths and the norms; draw the norms where a file is named."""
+def main(arguments: list[str]) -> dict[str, rg.GradientFlow]:
+    """Print the paths and the norms; draw the norms where a file is named. Returns the norms."""
     print(rg.gradient_paths(rg.zoo.elman(INPUTS, UNITS, 1, recurrence="dense"), "a", lag=2), end="\n\n")
     print(rg.gradient_paths(rg.zoo.lstm(INPUTS, UNITS), "c", lag=2), end="\n\n")
     flows = measure()
@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> None:
         print(title, flow, sep="\n", end="\n\n")
     if arguments:
         rg.plot_gradient_flow(flows, arguments[0])
+    return flows
 
 
 if __name__ == "__main__":
