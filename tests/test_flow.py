@@ -211,8 +211,24 @@ def test_a_planted_error_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not right(trajectory_of(graph))
     links = tuple(dataclasses.replace(link, delay=2) if link.delay == 1 else link for link in trajectory.network.links)
     late = dataclasses.replace(trajectory.network, links=links)
+    assert not right(dataclasses.replace(trajectory, network=late))
     assert find_paths(late, "a", "a", 2, 5).count == 1
     assert find_paths(late, "a", "a", 3, 5).count == 0
+
+
+def test_a_planted_error_in_the_start_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding to c(t) changes h(t) at once: without that the derivative is wrong."""
+    trajectory = trajectory_of(zoo.lstm(3, 4))
+    expected = differences(trajectory, "c", 2)["c"]
+    assert np.allclose(derivatives(trajectory, "c")[2]["c"], expected, atol=TOLERANCE)
+    impulse = Chain.impulse
+
+    def alone(self: Chain, sequence: int, source: str) -> np.ndarray:
+        place, start = self.layout.places[source, 0], impulse(self, sequence, source)
+        return np.where(np.isin(np.arange(self.layout.size), np.arange(place.start, place.stop))[:, None], start, 0)
+
+    monkeypatch.setattr(Chain, "impulse", alone)
+    assert not np.allclose(derivatives(trajectory, "c")[2]["c"], expected, atol=TOLERANCE)
 
 
 def test_paths_of_the_lstm_are_written_as_in_the_equations() -> None:
@@ -319,7 +335,7 @@ def test_an_elman_network_vanishes_and_the_cell_of_1997_does_not() -> None:
     np.testing.assert_array_equal(flows[1].curve("c", alone=True).norms[:, -1], 1.0)
 
 
-def test_explosion_is_infinite_not_an_error() -> None:
+def test_explosion_is_infinite_not_an_error(tmp_path: File) -> None:
     graph = nx.MultiDiGraph()
     graph.add_node("x", kind="input", size=1)
     graph.add_node("a", kind="output", size=2, equation="sin(s)")
@@ -328,6 +344,8 @@ def test_explosion_is_infinite_not_an_error() -> None:
     params = {"W_x_a": np.ones((1, 2)), "b_a": np.zeros(2), "R": 1e60 * np.eye(2) + 1e59}
     flow = rg.gradient_flow(graph, params, {"x": np.zeros((12, 1, 1)) + 0.3})
     assert np.isinf(flow.curve("a").maximum[-1]) and "inf" in str(flow)
+    pytest.importorskip("matplotlib")
+    flow.plot(tmp_path / "explosion.png")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ class Curve:
     @cached_property
     def mean(self) -> Array:
         """The mean over t and batch per lag, (lags,)."""
-        return np.asarray(np.nanmean(self.norms, axis=(1, 2)))
+        with np.errstate(over="ignore"):  # of exploding norms the mean may be infinite
+            return np.asarray(np.nanmean(self.norms, axis=(1, 2)))
 
     @cached_property
     def minimum(self) -> Array:

@@ -19,7 +19,8 @@ FORMATS = (".png", ".pdf", ".svg")
 JOINT = "#444444"
 # One colour per pair of nodes, whether of all paths (solid) or of a part (dashed).
 COLORS = ("#1f6fb4", "#c2502c", "#3a8a4d", "#8a5aa5", "#a3823a", "#4aa3a8", "#b84a84", "#6b6b2f")
-LEAST = 1e-16  # what is smaller is not shown, unless all is
+LEAST = 1e-16  # what is smaller is not shown
+MOST = 1e30  # what is larger is drawn there
 UNREADABLE = str.maketrans({"$": r"\$"})
 
 
@@ -39,18 +40,17 @@ def plot_curves(panels: Mapping[str, Sequence[Curve]], path: str | os.PathLike[s
     figure = Figure(figsize=(0.7 + WIDTH * len(panels), HEIGHT), layout="constrained")
     FigureCanvasAgg(figure)
     every = [curve for curves in panels.values() for curve in curves]
-    top = max((_finite(curve.maximum).max(initial=0.0) for curve in every), default=0.0)
-    bottom = min((_finite(curve.minimum).min(initial=top) for curve in every), default=0.0)
-    low = max(bottom / 2, min(top, 1.0) * LEAST, np.finfo(float).tiny)
+    top = min(max([1.0, *(_finite(curve.maximum).max(initial=0.0) for curve in every)]), MOST)
+    bottom = min([1.0, *(_finite(curve.minimum).min(initial=1.0) for curve in every)])
+    low = max(bottom / 2, LEAST)
     all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    all_axes[0].set_yscale("log")
     for axes, (title, curves) in zip(all_axes, panels.items(), strict=True):
         _draw(axes, curves, low)
         axes.set_title(title.translate(UNREADABLE), fontsize=11)
         axes.set_xlabel("lag k")
     all_axes[0].set_ylabel("spectral norm of dv(t)/du(t-k)")
-    all_axes[0].set_yscale("log")
-    if top > 0:
-        all_axes[0].set_ylim(low, top * 2)
+    all_axes[0].set_ylim(low, top * 2)
     if path is not None:
         picture = io.BytesIO()
         figure.savefig(picture, dpi=DPI, format=suffix.removeprefix("."))
@@ -66,13 +66,12 @@ def _draw(axes: Any, curves: Sequence[Curve], low: float) -> None:
         style = "dotted" if curve.source is None else "dashed" if curve.through is not None else "solid"
         front = 3 if curve.source is None else 2
         marker = "o" if len(curve.lags) == 1 else None
-        mean = np.where(np.isfinite(curve.mean) & (curve.mean > 0), curve.mean, np.nan)  # a gap where it is 0
+        mean = np.where(curve.mean > 0, np.minimum(curve.mean, MOST), np.nan)  # a gap where it is 0
         label = curve.label.translate(UNREADABLE)
         axes.plot(curve.lags, mean, color=color, linestyle=style, linewidth=1.6, marker=marker, label=label,
                   zorder=front)  # fmt: skip
-        band = np.nan_to_num(curve.maximum, posinf=np.finfo(float).max)
-        axes.fill_between(curve.lags, np.maximum(curve.minimum, low), np.maximum(band, low), color=color, alpha=0.1,
-                          linewidth=0)  # fmt: skip
+        lower, upper = (np.clip(edge, low, MOST) for edge in (curve.minimum, curve.maximum))
+        axes.fill_between(curve.lags, lower, upper, color=color, alpha=0.1, linewidth=0)
     axes.axhline(1.0, color="#bbbbbb", linewidth=0.8, zorder=0)
     axes.grid(True, color="#eeeeee", linewidth=0.6)
     axes.legend(fontsize=8, frameon=False, loc="lower left")
