@@ -28,6 +28,7 @@ from rnngraph.errors import (
     VerificationError,
 )
 from rnngraph.files import load_graph, load_table, save_graph
+from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
@@ -49,6 +50,8 @@ __all__ = [
     "CycleError",
     "DataError",
     "EquationError",
+    "GradientFlow",
+    "GradientPaths",
     "GraphError",
     "History",
     "Kernel",
@@ -68,9 +71,12 @@ __all__ = [
     "draw",
     "fit",
     "gradient",
+    "gradient_flow",
+    "gradient_paths",
     "jvp",
     "load_graph",
     "load_table",
+    "plot_gradient_flow",
     "save_graph",
     "validate",
     "verify",

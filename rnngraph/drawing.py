@@ -1,4 +1,4 @@
-"""A picture of a network, drawn by matplotlib (an optional extra; imported here and nowhere else)."""
+"""A picture of a network, drawn by matplotlib (an optional extra)."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ MAX_LINES = 450
 DEFERRED = {
     "codegen/load.py": {"cupy"},
     "rnngraph/__init__.py": {"rnngraph"},  # rg.draw: matplotlib is imported when it is first asked for
+    "rnngraph/flow/plot.py": {"matplotlib"},
     "rnngraph/train/lbfgs.py": {"scipy"},
 }
 # The one place where source text becomes code. File -> calls.

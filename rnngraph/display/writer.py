@@ -113,6 +113,20 @@ class Writer(ABC):
     def math(self, text: str) -> str:
         """A written piece within a sentence."""
 
+    # Single pieces, for those who write something else than equations.
+
+    def read(self, signal: str, delay: int) -> str:
+        """A signal at t - ``delay``."""
+        return self._read(signal, delay)
+
+    def pointwise(self, expression: Expression) -> Piece:
+        """A pointwise expression."""
+        return self._pointwise(expression)
+
+    def hold(self, piece: Piece, strength: int) -> Piece:
+        """The piece, bracketed unless it holds together as strongly as asked."""
+        return self._hold(piece, strength)
+
     # Equations.
 
     def left(self, equation: DisplayEquation) -> str:
