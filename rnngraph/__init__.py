@@ -34,7 +34,7 @@ from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
-from rnngraph.train import LBFGS, SGD, Adam, History, Momentum, fit
+from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -42,6 +42,7 @@ from rnngraph.vjp import vjp
 __version__ = "0.1.0"
 
 __all__ = [
+    "EKF",
     "LBFGS",
     "SGD",
     "Adam",
@@ -52,6 +53,7 @@ __all__ = [
     "GraphError",
     "History",
     "Kernel",
+    "LevenbergMarquardt",
     "Model",
     "Momentum",
     "OptionError",

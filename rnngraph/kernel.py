@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from rnngraph.backends import load_module
 from rnngraph.data import as_array, check_inputs, check_parameters, check_state, check_targets, check_weights
-from rnngraph.errors import DataError, OptionError
+from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
 from rnngraph.initialise import ParameterSpec, initialise
+from rnngraph.jacobian import is_causal, jacobian_by_bptt
 from rnngraph.program import Compilation
 from rnngraph.system import System
 
@@ -33,7 +34,10 @@ class Kernel:
     Two threads may call one kernel at the same time.
     """
 
-    def __init__(self, source: str, backend: str, compilation: Compilation) -> None:
+    def __init__(
+        self, source: str, backend: str, compilation: Compilation, linear: Callable[[], Kernel] | None = None
+    ) -> None:
+        """``linear`` compiles the same network with the loss that ``rnngraph.jacobian`` asks for."""
         self.source = source
         self.backend = backend
         self.compilation = compilation
@@ -41,6 +45,8 @@ class Kernel:
         self.equations: System = compilation.gradient
         self.seconds = dict(compilation.seconds)
         self._module: Any = None
+        self._compile_linear = linear
+        self._linear: Kernel | None = None
         self._loading = threading.Lock()
         self._dtype = np.dtype(self.program.dtype)
         self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
@@ -62,6 +68,11 @@ class Kernel:
             if self._module is None:
                 self._module = load_module(self.source, self.backend)
             return self._module
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """The loss of each output that has one: "mse", "cross_entropy", "binary_cross_entropy" or "expression"."""
+        return dict(self._losses)
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -155,6 +166,29 @@ class Kernel:
             self._parameters(params), *self._data(inputs, targets, state, weights)
         )
         return result
+
+    def jacobian(self, params: Arrays, inputs: Arrays, state: Arrays | None = None) -> dict[str, Array]:
+        """Derivatives of every output at every step by every parameter: {output: (T, batch, size, P)}.
+
+        P is the number of parameters, in the order of ``params.vector``. Found by backpropagation through time, one
+        backward sweep for each output unit, step and sequence (``rnngraph.jacobian``). The first call compiles the
+        network once more. Raises DataError as ``forward`` does, UnsupportedError for a backend other than "numpy".
+        """
+        if self.backend != "numpy" or self._compile_linear is None:
+            raise UnsupportedError(
+                "jacobian", f"backend={self.backend!r}", "backend='numpy'", "compile the graph with backend='numpy'"
+            )
+        checked, _, batch = self._inputs(inputs)
+        packed, start = self._parameters(params), self._state(state, batch)
+        with self._loading:
+            if self._linear is None:
+                self._linear = self._compile_linear()
+            linear = self._linear
+        # That module's parameters are laid out alike: the layout depends on the forward equations alone.
+        return jacobian_by_bptt(
+            linear.module, linear.module.pack(packed), checked, start or {}, self.program.outputs,
+            is_causal(self.equations),
+        )  # fmt: skip
 
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
