@@ -57,6 +57,7 @@ gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sym
 benchmark: $(VENV)/.peers ## time the emitted kernels beside a hand-written one and torch; tables in benchmarks/results
 	$(BIN)/python -m benchmarks.lstm
 	$(BIN)/python -m benchmarks.compile_time
+	$(BIN)/python -m benchmarks.second_order
 
 golden: $(VENV)/.test ## write golden files, README output and file lists anew from what is there now
 	$(PYTEST) -q tests/test_golden.py tests/test_examples.py --update-golden

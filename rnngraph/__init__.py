@@ -35,7 +35,7 @@ from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
-from rnngraph.train import LBFGS, SGD, Adam, History, Momentum, fit
+from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -43,6 +43,7 @@ from rnngraph.vjp import vjp
 __version__ = "0.1.0"
 
 __all__ = [
+    "EKF",
     "LBFGS",
     "SGD",
     "Adam",
@@ -55,6 +56,7 @@ __all__ = [
     "GraphError",
     "History",
     "Kernel",
+    "LevenbergMarquardt",
     "Model",
     "Momentum",
     "OptionError",

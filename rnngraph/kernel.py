@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
 from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
+from rnngraph.jacobian import is_causal, jacobian_by_bptt
 from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
 from rnngraph.system import System
@@ -35,7 +36,10 @@ class Kernel:
     Two threads may call one kernel at the same time.
     """
 
-    def __init__(self, source: str, backend: str, compilation: Compilation) -> None:
+    def __init__(
+        self, source: str, backend: str, compilation: Compilation, linear: Callable[[], Kernel] | None = None
+    ) -> None:
+        """``linear`` compiles the same network with the loss that ``rnngraph.jacobian`` asks for."""
         self.source = source
         self.backend = backend
         self.compilation = compilation
@@ -44,6 +48,8 @@ class Kernel:
         self.seconds = dict(compilation.seconds)
         self._module: Any = None
         self._jacobians: Any = None
+        self._compile_linear = linear
+        self._linear: Kernel | None = None
         self._hessian_source: str | None = None
         self._hessian_module: Any = None
         self._loading = threading.RLock()
@@ -67,6 +73,11 @@ class Kernel:
             if self._module is None:
                 self._module = load_module(self.source, self.backend)
             return self._module
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """The loss of each output that has one: "mse", "cross_entropy", "binary_cross_entropy" or "expression"."""
+        return dict(self._losses)
 
     @property
     def hessian_source(self) -> str:
@@ -194,14 +205,31 @@ class Kernel:
         result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, checked, goal)
         return result
 
-    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None) -> dict[str, Array]:
-        """d y(t)/d w for every output, sequence and step, by RTRL: (T, batch, size, P) by output.
+    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None, method: str = "rtrl") -> dict[str, Array]:
+        """d y(t)/d w for every output, sequence and step: (T, batch, size, P) by output.
 
-        P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. It does not
-        depend on the kernel's learning rule; the code for it is made at the first call.
-        Raises UnsupportedError for a network that looks ahead, DataError for bad data.
+        P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
+        "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
+        alone; for comparison). It does not depend on the kernel's own rule; its code is made at the first call.
+        Raises UnsupportedError for a network that looks ahead (with "rtrl"), DataError for bad data.
         """
-        return self.outputs_and_jacobian(params, inputs, state)[1]
+        if method == "rtrl":
+            return self.outputs_and_jacobian(params, inputs, state)[1]
+        if method != "bptt":
+            raise OptionError("method", repr(method), "'rtrl' or 'bptt'", "check the spelling")
+        if self.backend != "numpy" or self._compile_linear is None:
+            raise UnsupportedError("method", "'bptt' on a device", "method='rtrl'", "leave the argument out")
+        checked, _, batch = self._inputs(inputs)
+        start = self._state(state, batch)
+        with self._loading:
+            if self._linear is None:
+                self._linear = self._compile_linear()
+            linear = self._linear
+        # That module's parameters are laid out alike: the layout depends on the forward equations alone.
+        packed = linear.module.pack(self._parameters(params))
+        return jacobian_by_bptt(
+            linear.module, packed, checked, start or {}, self.program.outputs, is_causal(self.equations)
+        )
 
     def outputs_and_jacobian(
         self, params: Arrays, inputs: Arrays, state: Any = None
