@@ -37,7 +37,8 @@ Array = NDArray[Any]
 @dataclass
 class Interpreter:
     """One run. ``vector`` and ``gradient`` are the parameter and gradient vectors; ``given`` has "inputs", "targets",
-    "state" (mappings) and "weights" (an array (T, batch) or None). Results are collected in ``results``."""
+    "state" (mappings) and "weights" or "shares" (an array (T, batch); weights may be None).
+    Results are collected in ``results``."""
 
     T: int
     batch: int
@@ -112,6 +113,8 @@ class Interpreter:
             target[...] = self.given["targets"][statement.name]
         elif statement.what == "classes":
             target[...] = self.given["targets"][statement.name][..., None] == np.arange(statement.target.columns)
+        elif statement.what == "share":
+            target[...] = self.given["shares"][..., None]
         elif statement.what == "weight":
             weights = self.given.get("weights")
             scale = self.T * self.batch if weights is None else weights.sum()

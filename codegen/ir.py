@@ -196,8 +196,9 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Load:
-    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "state". A state that is
-    not given is filled with ``default``, a number or a vector view."""
+    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight" (divided by the sum of all),
+    "share" (a weight that is one already), "state". A state that is not given is filled with ``default``, a number or
+    a vector view."""
 
     target: View
     what: str
@@ -230,7 +231,11 @@ Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Stor
 
 @dataclass(frozen=True)
 class Function:
-    """One entry point: ``name`` is "forward", "loss" or "loss_and_gradient". ``body`` runs for given T and batch."""
+    """One entry point: ``name`` is "forward", "loss" or "loss_and_gradient". ``body`` runs for given T and batch.
+
+    "window_loss" and "window_gradient" run on a part of a sequence: step weights are taken as they are, and the state
+    after the last step is a result too.
+    """
 
     name: str
     body: tuple[Statement, ...]
@@ -271,7 +276,8 @@ class Program:
     ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
     equations).
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
-    differentiates by.
+    differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
+    "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
     """
 
     functions: tuple[Function, ...]
@@ -286,6 +292,7 @@ class Program:
     header: tuple[str, ...]
     rules: dict[str, str]
     wrt: tuple[str, ...] = ("parameters",)
+    windows: tuple[int, int] | None = None
 
 
 def views_of(statement: Statement) -> list[View]:

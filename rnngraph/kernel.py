@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from rnngraph.backends import load_module
 from rnngraph.data import as_array, check_inputs, check_parameters, check_state, check_targets, check_weights
-from rnngraph.errors import DataError, OptionError
+from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
 from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.program import Compilation
+from rnngraph.streaming import WindowStream, advance, array_module, start_stream
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -155,6 +156,49 @@ class Kernel:
             self._parameters(params), *self._data(inputs, targets, state, weights)
         )
         return result
+
+    def step_and_gradient(self, params: Arrays, state: Any, inputs: Arrays, targets: Arrays) -> tuple[float, Any, Any]:
+        """One time step of online learning: its loss, a gradient or None, and the state for the next step.
+
+        ``inputs`` (batch, size) and ``targets`` (batch, size), or integers (batch,) for cross_entropy. ``state`` is
+        None at first (or a state as ``forward`` takes it), then what was returned, which the next step changes in
+        place. The loss is the mean over batch and units of this step.
+
+        With method="tbptt" the gradient comes at every k1-th step, t = k1, 2 k1, ..., and is that of the sum of the
+        last k1 steps' losses, back over k2 steps; else it is None. For constant parameters and T a multiple of k1, the
+        sum of the gradients divided by T is that of ``loss_and_gradient``. Memory is fixed: the inputs and targets of
+        k2 steps, and the states where the windows to come begin. Where parameters change on the way, the window is
+        run again with the present ones, from the state that the stream had at its start.
+
+        Raises UnsupportedError for a rule that needs the whole sequence, DataError for data of wrong names, shapes,
+        dtypes or values, or for another batch than that of the stream.
+        """
+        if self.program.windows is None:
+            raise UnsupportedError(
+                "step_and_gradient", "a rule that needs the whole sequence", "an online rule",
+                "compile with method='tbptt', or use loss_and_gradient",
+            )  # fmt: skip
+        steps = [self._one_step(what, given) for what, given in (("input", inputs), ("target", targets))]
+        stream = state if isinstance(state, WindowStream) else None
+        xs, ys, given, _ = self._data(steps[0], steps[1], None if stream else state, None)
+        xp = array_module(self.module, self.backend)
+        if stream is None:
+            stream = start_stream(self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given)
+        batch = next(iter(xs.values())).shape[1]
+        if batch != stream.batch:
+            remedy = "start a new stream: state=None"
+            raise DataError("inputs", f"batch {batch}", f"batch {stream.batch}, as the stream began", remedy)
+        loss, grads = advance(self.module, self._parameters(params), stream, xp, self._dtype, xs, ys)
+        return loss, grads, stream
+
+    def _one_step(self, what: str, given: Arrays) -> Arrays:
+        """Arrays of one step with a time axis."""
+        if not isinstance(given, Mapping):
+            return given  # refused later
+        return {
+            name: (value if hasattr(value, "ndim") else as_array(f"{what} {name!r}", value))[None]
+            for name, value in given.items()
+        }
 
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of

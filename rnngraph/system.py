@@ -19,7 +19,9 @@ class System:
 
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
-    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it.
+    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it. ``windows`` is (k1, k2)
+    where the adjoints and gradients are those of truncated backpropagation: the equations hold in each window by
+    itself, and a gradient is the sum over the windows.
     """
 
     title: str
@@ -34,6 +36,7 @@ class System:
     state_adjoints: Mapping[str, str] = field(default_factory=dict)
     state_depths: Mapping[str, int] = field(default_factory=dict)
     forget_biases: frozenset[str] = frozenset()
+    windows: tuple[int, int] | None = None
 
     def equation_of(self, signal: str) -> Equation:
         """The equation that defines ``signal``; KeyError when it is given from outside."""

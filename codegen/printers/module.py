@@ -11,16 +11,17 @@ from collections.abc import Iterable
 
 from codegen.ir import Buffer, Fill, Function, Loop, Program, Statement, Step, View
 from codegen.names import Namer, comment_text
-from codegen.printers import support
+from codegen.printers import support, windows
 from codegen.printers.views import ViewText, bound_text
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
+    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
     "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
     "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
-    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
-    "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
+    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "shares", "state",
+    "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "window_gradient",
+    "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -91,6 +92,8 @@ class ModulePrinter(abc.ABC):
             text += "\n" + part
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
+        if self.program.windows is not None:
+            text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         return text + "\n" + support.STEP
 
     def _docstring(self) -> str:
@@ -150,7 +153,14 @@ class ModulePrinter(abc.ABC):
             body += self._statement(statement)
         return [*self._workspace_class(), "", "", *self._signature(), *self._unpack(), *body, *self._result()]
 
+    @property
+    def _window(self) -> bool:
+        """Whether the function runs on a part of a sequence."""
+        return self.function.name in ("window_loss", "window_gradient")
+
     def _signature(self) -> list[str]:
+        if self._window:
+            return windows.signature(self.function.name)
         if self.function.name == "forward":
             return [
                 "def forward(params, inputs, state=None):",
@@ -179,11 +189,13 @@ class ModulePrinter(abc.ABC):
     def _unpack(self) -> list[str]:
         lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
         lines += ["    given = _checked_state(state, batch)", "    vector = pack(params).vector"]
-        if self.function.name != "forward":
+        if self.function.name in ("loss", "loss_and_gradient"):
             lines += ["    _check_targets(targets, weights, T, batch)"]
         if self.function.name == "forward":
             lines += ["    outputs, last = {}, {}"]
-        elif self.function.name == "loss_and_gradient":
+        if self._window:
+            lines += ["    last = {}"]
+        if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
                 lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
             zeros = f"{self.xp}.zeros"
@@ -215,6 +227,9 @@ class ModulePrinter(abc.ABC):
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
+        if self._window:
+            gradient = ", gradient" if self.function.name == "window_gradient" else ""
+            return [f"    return loss{gradient}, last"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = "gradient" if "parameters" in self.program.wrt else "None"

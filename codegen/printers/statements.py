@@ -84,6 +84,8 @@ class StatementPrinter(ModulePrinter):
                 f"    weights = {self.xp}.asarray(weights)",
                 f"    {target} = (weights / weights.sum(dtype=np.float64))[:, :, None]",
             ]
+        if statement.what == "share":
+            return [f"{target} = shares[:, :, None]"]
         if statement.what == "state":
             default = self.view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
             first = "[0]" if statement.target.buffer.shape == "step" else ""

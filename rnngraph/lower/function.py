@@ -48,6 +48,7 @@ class _Lowering:
         self.signals = schedule.signals
         self.layout = layout
         self.name = name
+        self.window = name in ("window_loss", "window_gradient")  # a part of a sequence, carried on
         self.notes = notes
         self.states = self.system.state_depths
         self.places = place_signals(schedule, self.states)
@@ -79,6 +80,8 @@ class _Lowering:
             totals.run(self.notes)
             self._store_gradients(totals)
             body.extend(totals.statements)
+            if self.window:
+                self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
 
     # What the caller gives and gets.
@@ -88,7 +91,7 @@ class _Lowering:
             if signal.kind in ("input", "target", "weight"):
                 origin = signal.origin or name
                 classes = signal.kind == "target" and self.system.losses.get(origin) == "cross_entropy"
-                what = "classes" if classes else signal.kind
+                what = "classes" if classes else "share" if self.window and signal.kind == "weight" else signal.kind
                 self.prologue.append(Load(self.places.of[name].span(0, name), what, origin))
         for name, depth in self.states.items():
             if name in self.places.of:
@@ -108,6 +111,9 @@ class _Lowering:
     def _store_outputs(self, body: list[Statement]) -> None:
         for name in self.system.outputs:
             body.append(Store(self.places.of[name].span(0, name), "output", name))
+        self._store_state(body)
+
+    def _store_state(self, body: list[Statement]) -> None:
         for name, depth in self.states.items():
             place = self.places.of[name]
             last = (
