@@ -17,9 +17,9 @@ from codegen.ufuncs import UFUNCS
 
 RESERVED = {
     "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2", "LOSSES", "Mapping", "OUTPUTS",
-    "PARAMETERS", "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
-    "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
-    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "shares", "state",
+    "PARAMETERS", "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward",
+    "given", "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient",
+    "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "shares", "state",
     "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "window_gradient",
     "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
