@@ -37,7 +37,8 @@ Array = NDArray[Any]
 @dataclass
 class Interpreter:
     """One run. ``vector``, ``gradient`` and ``direction`` are the vectors of the parameters, the gradient and the
-    direction; ``given`` has "inputs", "targets", "state" (mappings) and "weights" (an array (T, batch) or None).
+    direction; ``given`` has "inputs", "targets", "state" (mappings) and "weights" or "shares" (an array (T, batch);
+    weights may be None).
     Results are collected in ``results``."""
 
     T: int
@@ -115,6 +116,8 @@ class Interpreter:
             target[...] = self.given["targets"][statement.name]
         elif statement.what == "classes":
             target[...] = self.given["targets"][statement.name][..., None] == np.arange(statement.target.columns)
+        elif statement.what == "share":
+            target[...] = self.given["shares"][..., None]
         elif statement.what == "weight":
             weights = self.given.get("weights")
             scale = self.T * self.batch if weights is None else weights.sum()

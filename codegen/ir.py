@@ -198,9 +198,9 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Load:
-    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "noise" (random signs),
-    "state". A state that is not given is filled with ``default``, a number or a vector view; "state_tangent" is 0 where
-    the state is given, else ``default``."""
+    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight" (divided by the sum of all),
+    "share" (a weight that is one already), "noise" (random signs), "state". A state that is not given is filled with
+    ``default``, a number or a vector view; "state_tangent" is 0 where the state is given, else ``default``."""
 
     target: View
     what: str
@@ -247,8 +247,12 @@ Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Stor
 
 @dataclass(frozen=True)
 class Function:
-    """One entry point: ``name`` is "forward", "loss", "loss_and_gradient" or "hessian_vector_product". ``body`` runs
-    for given T and batch."""
+    """One entry point: ``name`` is "forward", "loss", "loss_and_gradient", "hessian_vector_product" or "jacobian".
+    ``body`` runs for given T and batch.
+
+    "window_loss" and "window_gradient" run on a part of a sequence: step weights are taken as they are, and the state
+    after the last step is a result too.
+    """
 
     name: str
     body: tuple[Statement, ...]
@@ -289,7 +293,8 @@ class Program:
     ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
     equations).
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
-    differentiates by.
+    differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
+    "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
     """
 
     functions: tuple[Function, ...]
@@ -304,6 +309,7 @@ class Program:
     header: tuple[str, ...]
     rules: dict[str, str]
     wrt: tuple[str, ...] = ("parameters",)
+    windows: tuple[int, int] | None = None
     noise_seed: int = 0
 
     @property

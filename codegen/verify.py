@@ -48,7 +48,7 @@ LENGTHS = (1, 2, 7)
 SHAPES = ("sequence", "step", "matrix", "vector", "scalar")
 STORAGES = ("workspace", "parameter", "direction", "gradient", "constant")
 REDUCTIONS = ("rows", "all", "units", "logsumexp")
-LOADS = ("input", "target", "classes", "weight", "state", "state_tangent")
+LOADS = ("input", "target", "classes", "weight", "share", "state", "state_tangent")
 STORES = ("output", "state", "input_gradient", "state_gradient", "loss")
 WHOLE_TIME = Bound(0, 1)
 
@@ -295,7 +295,7 @@ class _Check:
         if statement.what not in LOADS:
             self._fail(f"{statement.what!r}", f"one of {LOADS}")
         self._lasting(statement.target, statement.what, whole=not statement.what.startswith("state"))
-        if statement.what == "weight" and statement.target.columns != 1:
+        if statement.what in ("weight", "share") and statement.target.columns != 1:
             self._fail(f"{statement.target.columns} columns of step weights", "1")
         if isinstance(statement.default, View) and axes(statement.default) != axes(statement.target)[-1:]:
             self._fail(f"a default of shape {shape_text(statement.default)}", "a vector over the target's columns")

@@ -21,6 +21,7 @@ from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.jacobian import is_causal, jacobian_by_bptt
 from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
+from rnngraph.streaming import WindowStream, advance, array_module, start_stream
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -188,22 +189,54 @@ class Kernel:
         return result
 
     def step_and_gradient(self, params: Arrays, state: Any, inputs: Arrays, targets: Arrays) -> tuple[float, Any, Any]:
-        """One time step of learning online: the loss of the step, its gradients, the next state.
+        """One time step of online learning: its loss, a gradient or None, and the state for the next step.
 
-        ``state``: None at first, then what the last step returned: it carries the sensitivities, which this step
-        changes in place. ``inputs``, ``targets``: those of the step, (batch, size) by name; integers (batch,) for
-        cross_entropy. The loss is the mean over batch and units of this step. Memory does not grow with time.
-        Raises UnsupportedError for a learning rule that needs the whole sequence; DataError for bad data.
+        ``inputs`` (batch, size) and ``targets`` (batch, size), or integers (batch,) for cross_entropy. ``state`` is
+        None at first (or a state as ``forward`` takes it), then what was returned, which the next step changes in
+        place. The loss is the mean over batch and units of this step.
+
+        A rule with sensitivities ("rtrl", "focused", "snap", "rflo", "eprop", "uoro") gives the gradient of this step's
+        loss at every step; their mean over t is the gradient of ``loss_and_gradient``. Memory does not grow with time.
+
+        With method="tbptt" the gradient comes at every k1-th step, t = k1, 2 k1, ..., and is that of the sum of the
+        last k1 steps' losses, back over k2 steps; else it is None. For constant parameters and T a multiple of k1, the
+        sum of the gradients divided by T is that of ``loss_and_gradient``. Memory is fixed: the inputs and targets of
+        k2 steps, and the states where the windows to come begin. Where parameters change on the way, the window is
+        run again with the present ones, from the state that the stream had at its start.
+
+        Raises UnsupportedError for a rule that needs the whole sequence, DataError for data of wrong names, shapes,
+        dtypes or values, or for another batch than that of the stream.
         """
-        if not self.program.online:
+        if not self.program.online and self.program.windows is None:
             raise UnsupportedError(
-                "step_and_gradient", f"method={str(self.compilation.rule)!r}", "a rule that goes forward in time",
-                "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
+                "step_and_gradient", f"method={str(self.compilation.rule)!r}, a rule that needs the whole sequence",
+                "a rule that learns online", "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
             )  # fmt: skip
-        checked, goal, nodes, _ = self._data(_one_step(inputs), _one_step(targets), state, None)
-        nodes = self._carried(state, nodes, next(iter(checked.values())).shape[1])
-        result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, checked, goal)
-        return result
+        steps = [self._one_step(what, given) for what, given in (("input", inputs), ("target", targets))]
+        stream = state if isinstance(state, WindowStream) else None
+        xs, ys, given, _ = self._data(steps[0], steps[1], None if stream else state, None)
+        if self.program.windows is None:
+            nodes = self._carried(state, given, next(iter(xs.values())).shape[1])
+            result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, xs, ys)
+            return result
+        xp = array_module(self.module, self.backend)
+        if stream is None:
+            stream = start_stream(self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given)
+        batch = next(iter(xs.values())).shape[1]
+        if batch != stream.batch:
+            remedy = "start a new stream: state=None"
+            raise DataError("inputs", f"batch {batch}", f"batch {stream.batch}, as the stream began", remedy)
+        loss, grads = advance(self.module, self._parameters(params), stream, xp, self._dtype, xs, ys)
+        return loss, grads, stream
+
+    def _one_step(self, what: str, given: Arrays) -> Arrays:
+        """Arrays of one step with a time axis."""
+        if not isinstance(given, Mapping):
+            return given  # refused later
+        return {
+            name: (value if hasattr(value, "ndim") else as_array(f"{what} {name!r}", value))[None]
+            for name, value in given.items()
+        }
 
     def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None, method: str = "rtrl") -> dict[str, Array]:
         """d y(t)/d w for every output, sequence and step: (T, batch, size, P) by output.
@@ -337,10 +370,3 @@ class Kernel:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):
             return False
         return any(hasattr(array, "__cuda_array_interface__") for array in arrays.values())
-
-
-def _one_step(arrays: Arrays) -> Any:
-    """The arrays of one step with an axis of time."""
-    if not isinstance(arrays, Mapping):
-        return arrays
-    return {name: (value if hasattr(value, "ndim") else np.asarray(value))[None] for name, value in arrays.items()}

@@ -63,6 +63,8 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
     check_constants(gradient, dtype)
     clock.lap("differentiate")
     systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
+    if rule.info.family == "windows":
+        systems = {"forward": forward, "loss": with_totals, "window_loss": with_totals, "window_gradient": gradient}
     schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
     clock.lap("schedule")
     shown = inline(gradient)  # System -> numbered equations
@@ -93,6 +95,7 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
         wrt=wrt,
         noise_seed=gradient.noise_seed,
+        windows=gradient.windows,
     )
     return Compilation(
         forward,

@@ -95,6 +95,8 @@ class StatementPrinter(ModulePrinter):
                 f"    weights = {self.xp}.asarray(weights)",
                 f"    {target} = (weights / weights.sum(dtype=np.float64))[:, :, None]",
             ]
+        if statement.what == "share":
+            return [f"{target} = shares[:, :, None]"]
         if statement.what == "noise":
             uniform = f"sensitivities.signs[{name!r}].random((T, batch, {statement.target.columns}))"
             return [f"{target} = {self.xp}.asarray({uniform} < 0.5) * 2.0 - 1.0"]

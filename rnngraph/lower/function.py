@@ -49,6 +49,7 @@ class _Lowering:
         self.signals = schedule.signals
         self.layout = layout
         self.name = name
+        self.window = name in ("window_loss", "window_gradient")  # a part of a sequence, carried on
         self.notes = notes
         self.states = {**self.system.state_depths, **self._learned_tangents()}
         self.places = place_signals(schedule, self.states)
@@ -89,7 +90,7 @@ class _Lowering:
             totals.run(self.notes)
             self._store_gradients(totals)
             body.extend(totals.statements)
-            if self.system.online:
+            if self.window or self.system.online:
                 self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
 
@@ -100,7 +101,7 @@ class _Lowering:
             if signal.kind in ("input", "target", "weight", "noise"):
                 origin = signal.origin or name
                 classes = signal.kind == "target" and self.system.losses.get(origin) == "cross_entropy"
-                what = "classes" if classes else signal.kind
+                what = "classes" if classes else "share" if self.window and signal.kind == "weight" else signal.kind
                 self.prologue.append(Load(self.places.of[name].span(0, name), what, origin))
         for name, depth in self.states.items():
             if name in self.places.of:
