@@ -31,13 +31,14 @@ from rnngraph.errors import (
     VerificationError,
 )
 from rnngraph.files import load_graph, load_table, save_graph
+from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
-from rnngraph.train import LBFGS, SGD, Adam, History, Momentum, fit
+from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -45,6 +46,7 @@ from rnngraph.vjp import vjp
 __version__ = "0.1.0"
 
 __all__ = [
+    "EKF",
     "LBFGS",
     "SGD",
     "Adam",
@@ -54,9 +56,12 @@ __all__ = [
     "CycleError",
     "DataError",
     "EquationError",
+    "GradientFlow",
+    "GradientPaths",
     "GraphError",
     "History",
     "Kernel",
+    "LevenbergMarquardt",
     "Model",
     "Momentum",
     "OptionError",
@@ -75,9 +80,12 @@ __all__ = [
     "draw",
     "fit",
     "gradient",
+    "gradient_flow",
+    "gradient_paths",
     "jvp",
     "load_graph",
     "load_table",
+    "plot_gradient_flow",
     "save_graph",
     "validate",
     "verify",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ import networkx as nx
 
 from rnngraph.backends import PRINTERS, check_backend
 from rnngraph.gradient import check_wrt
+from rnngraph.jacobian import LINEAR_LOSS
 from rnngraph.kernel import Kernel
 from rnngraph.memory import LIMIT, check_memory_limit, sensitivity_memory
 from rnngraph.program import build_program
@@ -50,4 +52,6 @@ def compile(
     started = time.perf_counter()
     source = PRINTERS[backend](compilation.program)  # ir.Program -> source text
     compilation.seconds["print"] = time.perf_counter() - started
-    return Kernel(source, backend, compilation, limit)
+    # For Kernel.jacobian, if ever asked for; a copy, since the caller's graph may change.
+    linear = functools.partial(compile, graph.copy(), LINEAR_LOSS, "bptt", backend, dtype_name)
+    return Kernel(source, backend, compilation, linear, limit)

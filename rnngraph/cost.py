@@ -14,7 +14,6 @@ Work and memory at t <= 0, for learned initial values, are left out: they do not
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,6 +54,8 @@ class CostedSystem(SizedSystem, Protocol):
     def totals(self) -> tuple[Total, ...]: ...
     @property
     def rule(self) -> str: ...
+    @property
+    def windows(self) -> tuple[int, int] | None: ...
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,6 @@ class _Count:
     def __init__(self, system: CostedSystem) -> None:
         self.system = system
         self.sizes = Sizes(system)
-        self.window = re.fullmatch(r"tbptt\(k1=(\d+), k2=(\d+)\)", system.rule)
         self.applications = {
             expression: at(equation.signal)
             for equation in system.equations
@@ -198,10 +198,12 @@ class _Count:
                 flops += self._contribution(total, piece)
         kept = self._sensitivities() if any(signal.rows for signal in self.system.signals.values()) else self._history()
         sizes = dict(self.sizes.values)
-        if self.window is not None:
-            sizes |= {K1: int(self.window[1]), K2: int(self.window[2])}
+        if self.system.windows is not None:
+            sizes |= dict(zip((K1, K2), self.system.windows, strict=True))
         trained = any(total.kind == "gradient" for total in self.system.totals)
         rule = self.system.rule if trained else ""
+        if self.system.windows is not None:
+            rule = f"tbptt(k1={sizes[K1]}, k2={sizes[K2]})"
         return Cost(rule, _by_size(flops, sizes), _by_size(kept, sizes), sizes, self.sizes.members)
 
     # What is computed.
@@ -301,7 +303,7 @@ class _Count:
 
     def _times(self, *signals: str) -> Expression:
         """How often a step computes it: B sequences; in windows, what reaches back k2 steps each k1 steps."""
-        return B * K2 / K1 if self.window is not None and self.again.intersection(signals) else B
+        return B * K2 / K1 if self.system.windows is not None and self.again.intersection(signals) else B
 
     def _again(self) -> set[str]:
         """The backward signals of which a window of truncated BPTT computes k2 steps: those that reach back in time."""
@@ -335,7 +337,7 @@ class _Count:
         for total in self.system.totals:
             if total.kind == "gradient":
                 reads += [read.signal for piece in total.contributions for read in self._contribution_reads(piece)]
-        length = K2 if self.window is not None else T
+        length = K2 if self.system.windows is not None else T
         return [
             Share(f"{name}(t) of every step", B * length * self.sizes.of(name))
             for name in dict.fromkeys(reads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import networkx as nx
@@ -25,8 +26,9 @@ def gradient(
     """The forward equations, the loss and its gradient by ``method`` as one System.
 
     ``loss``: a name, an expression in y and target, or {output: name or expression}. ``method``: "bptt"
-    (backpropagation through time: Werbos 1990, the vjp of the whole sequence) or another rule of ``rnngraph.rules``,
-    with its ``options``. ``wrt``: a subset of "parameters", "inputs", "state".
+    (backpropagation through time: Werbos 1990, the vjp of the whole sequence), "tbptt" (truncated: Williams and Peng
+    1990, the vjp of windows; every ``k1`` steps the loss of those k1 steps goes back ``k2`` steps) or another rule of
+    ``rnngraph.rules``, with its ``options``. ``wrt``: a subset of "parameters", "inputs", "state".
     Raises GraphError for a bad graph, OptionError for an unknown loss, word or option, UnsupportedError for a rule that
     the graph does not allow.
     """
@@ -39,6 +41,9 @@ def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameter
     """A System with a loss, extended by the equations of its gradient by ``rule``."""
     if rule.info.family == "bptt":
         return vjp(system, wrt=wrt)
+    if rule.info.family == "windows":
+        title = f"gradient, truncated: k1 = {rule.k1}, k2 = {rule.k2}"
+        return dataclasses.replace(vjp(system, wrt=wrt), title=title, windows=(rule.k1, rule.k2))
     if rule.name == "uoro":
         return with_random_sensitivity(system, rule)
     if rule.info.family == "sensitivities":

@@ -77,6 +77,7 @@ class _Tangents:
             parameters=self.parameters,
             equations=tuple(equations),
             totals=tuple(totals),
+            directions={**self.system.directions, **{added: name for name, added in self.direction.items()}},
         )
 
     def _differentiate(self, equation: Equation) -> list[Equation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ from rnngraph.data import as_array, check_inputs, check_parameters, check_state,
 from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
+from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
+from rnngraph.jacobian import is_causal, jacobian_by_bptt
 from rnngraph.memory import LIMIT, sensitivity_memory
-from rnngraph.program import Compilation, jacobian_program
+from rnngraph.output_jacobian import jacobian_program
+from rnngraph.program import Compilation
+from rnngraph.streaming import WindowStream, advance, array_module, start_stream
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -34,7 +38,15 @@ class Kernel:
     Two threads may call one kernel at the same time.
     """
 
-    def __init__(self, source: str, backend: str, compilation: Compilation, memory_limit: float = LIMIT) -> None:
+    def __init__(
+        self,
+        source: str,
+        backend: str,
+        compilation: Compilation,
+        linear: Callable[[], Kernel] | None = None,
+        memory_limit: float = LIMIT,
+    ) -> None:
+        """``linear`` compiles the same network with the loss that ``rnngraph.jacobian`` asks for."""
         self.source = source
         self.backend = backend
         self.compilation = compilation
@@ -44,7 +56,11 @@ class Kernel:
         self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
         self._jacobians: Any = None
-        self._loading = threading.Lock()
+        self._compile_linear = linear
+        self._linear: Kernel | None = None
+        self._hessian_source: str | None = None
+        self._hessian_module: Any = None
+        self._loading = threading.RLock()
         self._dtype = np.dtype(self.program.dtype)
         self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
         self._sizes = {name: size for name, (_, size, _) in self.program.states.items()}
@@ -65,6 +81,26 @@ class Kernel:
             if self._module is None:
                 self._module = load_module(self.source, self.backend)
             return self._module
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """The loss of each output that has one: "mse", "cross_entropy", "binary_cross_entropy" or "expression"."""
+        return dict(self._losses)
+
+    @property
+    def hessian_source(self) -> str:
+        """The text of the module that ``hessian_vector_product`` runs: derived and printed when it is first needed."""
+        with self._loading:
+            if self._hessian_source is None:
+                self._hessian_source = PRINTERS[self.backend](hessian_program(self.compilation))
+            return self._hessian_source
+
+    @property
+    def _hessian(self) -> Any:
+        with self._loading:
+            if self._hessian_module is None:
+                self._hessian_module = load_module(self.hessian_source, self.backend)
+            return self._hessian_module
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -161,33 +197,81 @@ class Kernel:
         return result
 
     def step_and_gradient(self, params: Arrays, state: Any, inputs: Arrays, targets: Arrays) -> tuple[float, Any, Any]:
-        """One time step of learning online: the loss of the step, its gradients, the next state.
+        """One time step of online learning: its loss, a gradient or None, and the state for the next step.
 
-        ``state``: None at first, then what the last step returned: it carries the sensitivities, which this step
-        changes in place. ``inputs``, ``targets``: those of the step, (batch, size) by name; integers (batch,) for
-        cross_entropy. The loss is the mean over batch and units of this step. Memory does not grow with time.
-        Raises UnsupportedError for a learning rule that needs the whole sequence; DataError for bad data.
+        ``inputs`` (batch, size) and ``targets`` (batch, size), or integers (batch,) for cross_entropy. ``state`` is
+        None at first (or a state as ``forward`` takes it), then what was returned, which the next step changes in
+        place. The loss is the mean over batch and units of this step.
+
+        A rule with sensitivities ("rtrl", "focused", "snap", "rflo", "eprop", "uoro") gives the gradient of this step's
+        loss at every step; their mean over t is the gradient of ``loss_and_gradient``. Memory does not grow with time.
+
+        With method="tbptt" the gradient comes at every k1-th step, t = k1, 2 k1, ..., and is that of the sum of the
+        last k1 steps' losses, back over k2 steps; else it is None. For constant parameters and T a multiple of k1, the
+        sum of the gradients divided by T is that of ``loss_and_gradient``. Memory is fixed: the inputs and targets of
+        k2 steps, and the states where the windows to come begin. Where parameters change on the way, the window is
+        run again with the present ones, from the state that the stream had at its start.
+
+        Raises UnsupportedError for a rule that needs the whole sequence, DataError for data of wrong names, shapes,
+        dtypes or values, or for another batch than that of the stream.
         """
-        if not self.program.online:
+        if not self.program.online and self.program.windows is None:
             raise UnsupportedError(
-                "step_and_gradient", f"method={str(self.compilation.rule)!r}", "a rule that goes forward in time",
-                "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
+                "step_and_gradient", f"method={str(self.compilation.rule)!r}, a rule that needs the whole sequence",
+                "a rule that learns online", "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
             )  # fmt: skip
-        checked, goal, nodes, _ = self._data(_one_step(inputs), _one_step(targets), state, None)
-        batch = _batch(checked)
-        self._memory.check(batch)
-        nodes = self._carried(state, nodes, batch)
-        result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, checked, goal)
-        return result
+        steps = [self._one_step(what, given) for what, given in (("input", inputs), ("target", targets))]
+        stream = state if isinstance(state, WindowStream) else None
+        xs, ys, given, _ = self._data(steps[0], steps[1], None if stream else state, None)
+        batch = _batch(xs)
+        if self.program.windows is None:
+            self._memory.check(batch)
+            nodes = self._carried(state, given, batch)
+            result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, xs, ys)
+            return result
+        xp = array_module(self.module, self.backend)
+        if stream is None:
+            stream = start_stream(self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given)
+        if batch != stream.batch:
+            remedy = "start a new stream: state=None"
+            raise DataError("inputs", f"batch {batch}", f"batch {stream.batch}, as the stream began", remedy)
+        loss, grads = advance(self.module, self._parameters(params), stream, xp, self._dtype, xs, ys)
+        return loss, grads, stream
 
-    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None) -> dict[str, Array]:
-        """d y(t)/d w for every output, sequence and step, by RTRL: (T, batch, size, P) by output.
+    def _one_step(self, what: str, given: Arrays) -> Arrays:
+        """Arrays of one step with a time axis."""
+        if not isinstance(given, Mapping):
+            return given  # refused later
+        return {
+            name: (value if hasattr(value, "ndim") else as_array(f"{what} {name!r}", value))[None]
+            for name, value in given.items()
+        }
 
-        P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. It does not
-        depend on the kernel's learning rule; the code for it is made at the first call.
-        Raises UnsupportedError for a network that looks ahead, DataError for bad data.
+    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None, method: str = "rtrl") -> dict[str, Array]:
+        """d y(t)/d w for every output, sequence and step: (T, batch, size, P) by output.
+
+        P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
+        "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
+        alone; for comparison). It does not depend on the kernel's own rule; its code is made at the first call.
+        Raises UnsupportedError for a network that looks ahead (with "rtrl"), DataError for bad data.
         """
-        return self.outputs_and_jacobian(params, inputs, state)[1]
+        if method == "rtrl":
+            return self.outputs_and_jacobian(params, inputs, state)[1]
+        if method != "bptt":
+            raise OptionError("method", repr(method), "'rtrl' or 'bptt'", "check the spelling")
+        if self.backend != "numpy" or self._compile_linear is None:
+            raise UnsupportedError("method", "'bptt' on a device", "method='rtrl'", "leave the argument out")
+        checked, _, batch = self._inputs(inputs)
+        start = self._state(state, batch)
+        with self._loading:
+            if self._linear is None:
+                self._linear = self._compile_linear()
+            linear = self._linear
+        # That module's parameters are laid out alike: the layout depends on the forward equations alone.
+        packed = linear.module.pack(self._parameters(params))
+        return jacobian_by_bptt(
+            linear.module, packed, checked, start or {}, self.program.outputs, is_causal(self.equations)
+        )
 
     def outputs_and_jacobian(
         self, params: Arrays, inputs: Arrays, state: Any = None
@@ -226,6 +310,28 @@ class Kernel:
             )  # fmt: skip
         return state
 
+    def hessian_vector_product(
+        self,
+        params: Arrays,
+        direction: Arrays,
+        inputs: Arrays,
+        targets: Arrays,
+        state: Arrays | None = None,
+        weights: Any = None,
+    ) -> Any:
+        """The matrix of the loss's second derivatives by the parameters, times ``direction``: exact, by one forward and
+        one backward sweep (Pearlmutter 1994). A mapping like the parameters, with ``.vector``.
+
+        ``direction``: a mapping like the parameters, such as gradients. The first call derives, prints and loads the
+        code, which ``hessian_source`` has. It does not depend on the learning rule. Raises DataError as
+        ``loss_and_gradient`` does.
+        """
+        module = self._hessian
+        own, along = self._parameters(params), self._parameters(direction, "direction")
+        data = self._data(inputs, targets, state, weights)
+        packed = module.Parameters(own.vector), module.Parameters(along.vector)
+        return self.module.Gradients(module.hessian_vector_product(*packed, *data).vector)
+
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
         each stage. Printing it gives a table. The buffers are those of the program before the backend's own passes."""
@@ -237,6 +343,8 @@ class Kernel:
     def release_workspaces(self) -> None:
         """Free the buffers that the calling thread keeps between calls."""
         self.module.release_workspaces()
+        if self._hessian_module is not None:
+            self._hessian_module.release_workspaces()
 
     # Checks. Arrays that live on a device are checked by shape alone, by the module itself.
 
@@ -259,13 +367,13 @@ class Kernel:
             return state
         return check_state(state, self._depths, self._sizes, batch, self._dtype)
 
-    def _parameters(self, params: Arrays) -> Any:
+    def _parameters(self, params: Arrays, what: str = "parameter") -> Any:
         own = self.module.Parameters
         if isinstance(params, own) and params.vector.dtype == self._dtype:
             return params
         if self._on_device(params):
             return self.module.pack(params)
-        return self.module.pack(check_parameters(params, self._shapes, self._dtype))
+        return self.module.pack(check_parameters(params, self._shapes, self._dtype, what))
 
     def _on_device(self, arrays: object) -> bool:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):
@@ -276,10 +384,3 @@ class Kernel:
 def _batch(inputs: Arrays) -> int:
     """The number of sequences of checked inputs."""
     return int(next(iter(inputs.values())).shape[1])
-
-
-def _one_step(arrays: Arrays) -> Any:
-    """The arrays of one step with an axis of time."""
-    if not isinstance(arrays, Mapping):
-        return arrays
-    return {name: (value if hasattr(value, "ndim") else np.asarray(value))[None] for name, value in arrays.items()}

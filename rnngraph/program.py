@@ -19,24 +19,25 @@ from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule
-from rnngraph.sensitivity import output_sensitivities
 from rnngraph.system import System
 from rnngraph.validate import validate
 
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """What the stages made: the Systems, the schedules by function, the program, the role of each parameter, and the
-    seconds of each stage."""
+    """What the stages made: the Systems of the forward pass, with the loss and with its gradient; the rule; the
+    schedules by function, where the parameters lie, the program, the role of each parameter, the seconds of each
+    stage."""
 
+    forward: System
+    loss: System
     gradient: System
+    rule: Rule
     schedules: dict[str, Schedule]
+    layout: ParameterLayout
     program: Program
     roles: dict[str, str]
     seconds: dict[str, float]
-    forward: System
-    layout: ParameterLayout
-    rule: Rule
 
 
 class _Clock:
@@ -62,10 +63,12 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
     check_constants(gradient, dtype)
     clock.lap("differentiate")
     systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
+    if rule.info.family == "windows":
+        systems = {"forward": forward, "loss": with_totals, "window_loss": with_totals, "window_gradient": gradient}
     schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
     clock.lap("schedule")
     shown = inline(gradient)  # System -> numbered equations
-    notes, header = _notes(gradient, shown), as_text(gradient, shown).splitlines()
+    notes, header = equation_notes(gradient, shown), as_text(gradient, shown).splitlines()
     clock.lap("display")
     layout = lay_out_parameters(forward, schedules["forward"])  # Schedule -> ParameterLayout
     functions = tuple(lower(schedule, layout, name, notes) for name, schedule in schedules.items())  # -> ir.Function
@@ -92,29 +95,22 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
         wrt=wrt,
         noise_seed=gradient.noise_seed,
+        windows=gradient.windows,
     )
-    return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds, forward, layout, rule)
-
-
-def jacobian_program(compilation: Compilation) -> Program:
-    """The program of the Jacobians of the outputs by the parameters, by RTRL (its function is "jacobian").
-
-    Raises UnsupportedError for a network that looks ahead.
-    """
-    system = output_sensitivities(compilation.forward)
-    forward = compilation.program.functions[0]
-    function = lower(build_schedule(system), compilation.layout, "jacobian")
-    title = compilation.program.title.partition(". ")[0]
-    return dataclasses.replace(
-        compilation.program,
-        functions=(forward, function),
-        title=f"{title}. Jacobians of the outputs by the parameters (rtrl).",
-        header=tuple(as_text(system).splitlines()),
-        losses={},
+    return Compilation(
+        forward,
+        with_totals,
+        gradient,
+        rule,
+        schedules,
+        layout,
+        program,
+        parameter_roles(forward),
+        clock.seconds,
     )
 
 
-def _notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:
+def equation_notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:
     """For each signal and total, the numbered equation that computes it: a comment of the emitted source."""
     lines = dict(equation_lines(system, shown))
     numbers = equation_numbers(system, shown, absorbed=False)

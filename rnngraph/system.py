@@ -24,7 +24,10 @@ class System:
     d output(t)/d parameter and whether that is local.
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
-    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it.
+    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it. ``directions`` maps each
+    parameter that ``jvp`` added to the one whose direction it is. ``windows`` is (k1, k2) where the adjoints and
+    gradients are those of truncated backpropagation: the equations hold in each window by itself, and a gradient is
+    the sum over the windows.
     """
 
     title: str
@@ -44,6 +47,8 @@ class System:
     noise_seed: int = 0
     dropped: tuple[str, ...] = ()
     output_sensitivities: Mapping[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
+    directions: Mapping[str, str] = field(default_factory=dict)
+    windows: tuple[int, int] | None = None
 
     def equation_of(self, signal: str) -> Equation:
         """The equation that defines ``signal``; KeyError when it is given from outside."""

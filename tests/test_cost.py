@@ -82,7 +82,8 @@ def test_local_sensitivities_are_linear_in_the_parameters() -> None:
 def test_truncated_windows() -> None:
     """Every k1 steps, what reaches back in time is computed for k2 steps; the outputs' errors once a step."""
     k1, k2 = size_symbol("k1"), size_symbol("k2")
-    cost = dataclasses.replace(rg.gradient(ELMAN), rule="tbptt(k1=5, k2=20)").cost()
+    cost = rg.gradient(ELMAN, method="tbptt", k1=5, k2=20).cost()
+    assert cost.rule == "tbptt(k1=5, k2=20)"
     once = 2 * X * A + 2 * A**2 + A + 2 * A * Y + 5 * Y + 5 * Y + 2 * A * Y + Y
     windows = 2 * A * Y + 2 * A**2 + 3 * A + 2 * X * A + 2 * A**2 + A
     assert cost.flops_per_step == sympy.expand(B * (once + windows * k2 / k1))

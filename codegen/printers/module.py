@@ -11,18 +11,19 @@ from collections.abc import Iterable
 
 from codegen.ir import Buffer, Fill, Function, Load, Loop, Program, Statement, Step, View
 from codegen.names import Namer, comment_text
-from codegen.printers import support, sweep
+from codegen.printers import support, sweep, windows
 from codegen.printers.views import ViewText, bound_text
 from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "advance", "swept",
-    "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
-    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
-    "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
-    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
-    "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
+    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2", "LOSSES", "Mapping", "OUTPUTS",
+    "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64",
+    "batch", "cp", "direction", "dot", "first", "forward", "given", "gradient", "hessian_vector_product", "init",
+    "initial_state", "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient",
+    "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "sensitivities", "shares",
+    "state", "state_gradients", "step", "step_and_gradient", "stream", "swept", "t", "targets", "threading", "vector",
+    "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -97,7 +98,10 @@ class ModulePrinter(abc.ABC):
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.online:
             text += "\n" + self.online.replace("{targets}", self._targets_text())
-        return text + "\n" + support.STEP
+        if self.program.windows is not None:
+            text += "\n" + windows.window_loop(self.xp, *self.program.windows)
+        with_forward = any(function.name == "forward" for function in self.program.functions)
+        return f"{text}\n{support.STEP}" if with_forward else text
 
     def _docstring(self) -> str:
         lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
@@ -169,12 +173,19 @@ class ModulePrinter(abc.ABC):
         """Whether the function has a loss."""
         return self.function.name not in ("forward", "jacobian")
 
+    @property
+    def _window(self) -> bool:
+        """Whether the function runs on a part of a sequence."""
+        return self.function.name in ("window_loss", "window_gradient")
+
     def _signature(self) -> list[str]:
         if self.function.name == "jacobian":
             return [
                 "def _advance_jacobian(params, inputs, given, sensitivities):",
                 '    """The outputs, their Jacobians and the last state; the sensitivities go T steps on."""',
             ]
+        if self._window:
+            return windows.signature(self.function.name)
         if self.function.name == "forward":
             return [
                 "def forward(params, inputs, state=None):",
@@ -189,9 +200,14 @@ class ModulePrinter(abc.ABC):
                 "def _advance(params, inputs, targets, given, weights, sensitivities):",
                 '    """The loss, its gradients and the last state; the sensitivities go T steps on."""',
             ]
-        result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
+        name, second = self.function.name, self.function.name == "hessian_vector_product"
+        result = {
+            "loss": "The loss",
+            "loss_and_gradient": "The loss and its gradients",
+            "hessian_vector_product": "The matrix of the loss's second derivatives times ``direction``,",
+        }[name]
         return [
-            f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
+            f"def {name}(params, {'direction, ' if second else ''}inputs, targets, state=None, weights=None):",
             f'    """{result} over a whole sequence.',
             "",
             "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + self._targets_text() + ".",
@@ -213,7 +229,9 @@ class ModulePrinter(abc.ABC):
         if self.swept is None:
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
-        if self.takes_targets:
+        if self.function.name == "hessian_vector_product":
+            lines += ["    direction = pack(direction).vector", f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+        if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product"):
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
             lines += ["    outputs, last = {}, {}"]
@@ -221,7 +239,9 @@ class ModulePrinter(abc.ABC):
             zeros = f"{self.xp}.zeros((T, batch, size, VECTOR_SIZE), DTYPE)"
             lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
             lines += ["    first = sensitivities.time + 1"]
-        if self.function.name == "loss_and_gradient":
+        if self._window:
+            lines += ["    last = {}"]
+        if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
                 lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
             if self.swept is not None:
@@ -239,8 +259,8 @@ class ModulePrinter(abc.ABC):
                 lines += ["    }"]
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
-            if buffer.storage in ("parameter", "gradient"):
-                vector = "vector" if buffer.storage == "parameter" else "gradient"
+            if buffer.storage in ("parameter", "direction", "gradient"):
+                vector = "vector" if buffer.storage == "parameter" else buffer.storage
                 stop = buffer.offset + buffer.rows * buffer.columns
                 if buffer.storage == "parameter" and buffer.note:
                     lines.append(f"    # {comment_text(buffer.note)}")
@@ -277,11 +297,16 @@ class ModulePrinter(abc.ABC):
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
+        if self._window:
+            gradient = ", gradient" if self.function.name == "window_gradient" else ""
+            return [f"    return loss{gradient}, last"]
         if self.function.name == "jacobian":
             return ["    return outputs, jacobians, last"]
         if self.swept is not None:
             lines = ["    gradient += swept"] if self.swept.gradients else []
             return [*lines, "    return loss, Gradients(gradient), last"]
+        if self.function.name == "hessian_vector_product":
+            return ["    return Gradients(gradient)"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = "gradient" if "parameters" in self.program.wrt else "None"

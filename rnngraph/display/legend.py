@@ -45,7 +45,8 @@ def legend(system: SystemLike, writer: Writer) -> list[str]:
                 f"{named_signal}: weight of step {math('t')} of a sequence, {math(signs.share)};"
                 " weights that are given are divided by their sum"
             )
-    if any(signal.kind == "adjoint" for signal in signals):
+    lines += _windows(system, writer)
+    if system.windows is None and any(signal.kind == "adjoint" for signal in signals):
         delta = f"{writer.name('delta_v')}(t) = {writer.derivative('v')}(t)"
         prime = math("f'")
         lines.append(
@@ -57,8 +58,29 @@ def legend(system: SystemLike, writer: Writer) -> list[str]:
             f" {math(writer.tangent('W'))} of each parameter {math('W')}"
         )
     if any(isinstance(part, BoundarySum) for total in system.totals for part in total.contributions):
+        if system.windows is not None:
+            lines.append("an initial value has a gradient from the windows that begin at the first step alone")
         lines.append(f"at {math(signs.before)} a delta holds what reaches back from {math(signs.steps)} alone")
     return lines
+
+
+def _windows(system: SystemLike, writer: Writer) -> list[str]:
+    """What truncated backpropagation cuts and sums."""
+    if system.windows is None:
+        return []
+    math, (k1, k2) = writer.math, system.windows
+    earlier = math(writer.signs.before.replace("0", f"n - {k1}"))
+    delta, prime = f"{writer.name('delta_v')}(t)", math("f'")
+    return [
+        f"the gradient is truncated: every {k1} steps, at {math(f'n = {k1}, {2 * k1}')} and so on (the last time at or"
+        f" after {math('T')}), the losses of the steps {math(f'n - {k1} < t')} up to {math('n')} go back over a window,"
+        f" the steps {math(f'n - {k2} < t')} up to {math('n')} within {math(writer.signs.steps)}",
+        "backward and gradient equations hold in each window by itself; there a sum over"
+        f" {math('t')} is over the window, and a step weight is 0 for {earlier}",
+        "what lies before a window is a constant; each gradient is the sum of those of all windows",
+        f"{math(delta)} is the derivative of the window's losses by {math('v(t)')}, 0 after the window as each product"
+        f" with it; {prime} is the derivative of {math('f')}",
+    ]
 
 
 def _outside(system: SystemLike, writer: Writer) -> list[str]:

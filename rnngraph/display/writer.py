@@ -113,6 +113,20 @@ class Writer(ABC):
     def math(self, text: str) -> str:
         """A written piece within a sentence."""
 
+    # Single pieces, for those who write something else than equations.
+
+    def read(self, signal: str, delay: int) -> str:
+        """A signal at t - ``delay``."""
+        return self._read(signal, delay)
+
+    def pointwise(self, expression: Expression) -> Piece:
+        """A pointwise expression."""
+        return self._pointwise(expression)
+
+    def hold(self, piece: Piece, strength: int) -> Piece:
+        """The piece, bracketed unless it holds together as strongly as asked."""
+        return self._hold(piece, strength)
+
     # Equations.
 
     def left(self, equation: DisplayEquation) -> str:
@@ -129,6 +143,8 @@ class Writer(ABC):
         total, rest = totals[name], name.removeprefix(TANGENT)
         if total.kind == "tangent" and rest in totals:
             return self.tangent(self.total(rest))
+        if total.kind == "tangent" and total.of is not None:
+            return self.tangent(self.derivative(total.of))
         if total.kind == "gradient" and total.of is not None:
             return self.derivative(total.of)
         return self.name("L" if name == "loss" else name)
