@@ -100,13 +100,13 @@ class Comparison:
         shown = [row for row in self.rows if not row.refused]
         for number, row in enumerate(shown):  # lines that coincide get thinner, so that each is seen
             dashes = "solid" if row.exact else DASHES[number % len(DASHES)]
-            width = 1.2 + 2.4 * (len(shown) - 1 - number) / max(len(shown) - 1, 1)
+            width = 1.2 + 1.8 * (len(shown) - 1 - number) / max(len(shown) - 1, 1)
             label = row.rule.replace("$", r"\$")
             axes.plot(self.updates, row.cosine, label=label, linestyle=dashes, linewidth=width)
         axes.set_xlabel("updates by bptt")
         axes.set_ylabel("cosine with the gradient of bptt")
         axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False,
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False, handlelength=3.5,
                     title="solid: exact\ndashed: approximate", title_fontsize=8)  # fmt: skip
         if path is not None:
             write_figure(figure, path, suffix)

@@ -134,3 +134,13 @@ def test_bad_options(options: dict[str, Any]) -> None:
 def test_divergence_is_reported() -> None:
     with pytest.raises(rg.TrainingError, match="lower rate"), np.errstate(all="ignore"):
         rg.compare(zoo.feedforward([2, 1]), recall(), ["bptt"], steps=2000, every=2000, optimizer=rg.SGD(1e6))
+
+
+def test_a_window_as_long_as_the_sequence_leaves_nothing_out() -> None:
+    found = rg.compare(ELMAN, recall(), [("tbptt", {"k1": 24, "k2": 24}), ("tbptt", {"k1": 2, "k2": 4})])
+    whole, short = found.rows
+    assert not whole.exact  # by construction, that is
+    np.testing.assert_allclose((*whole.cosine, *whole.norm_ratio), 1.0, atol=1e-9)
+    assert short.rule == "tbptt(k1=2, k2=4)"
+    assert short.cosine[0] < 0.9999
+    assert short.memory * 6 == whole.memory
