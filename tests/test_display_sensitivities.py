@@ -172,7 +172,7 @@ def one(equation: Equation, of: str = "W", rows: int = 6, kind: str = "sensitivi
         ((Term("diagonal", "p", 1, jacobian="J"),), 0, "W", 2, "v[i,k](t) = p[i,k](t-1) * J[k,k](t)",
          r"p[i,k](t-1) \, J[k,k](t)"),
         ((), at("p", 1) * at("a") + along_rows("u", 1) * at("g"), "W", 2,
-         "v[i,k](t) = a[k](t) * p[i,k](t-1) + u[i](t-1) * g(t)", r"a[k](t) \, p[i,k](t-1) + u[i](t-1) \, g(t)"),
+         "v[i,k](t) = a[k](t) * p[i,k](t-1) + g(t) * u[i](t-1)", r"a[k](t) \, p[i,k](t-1) + g(t) \, u[i](t-1)"),
         ((Term("dense", "J", 0, "R"),), parameter("R") * at("a") - along_rows("a"), "", 3,
          "v[l,k](t) = sum_m(J[l,m](t) * R[m,k]) + R[l,k] * a[k](t) - a[l](t)",
          r"\sum_{m} \left(J[l,m](t) \, R[m,k]\right) + R[l,k] \, a[k](t) - a[l](t)"),
@@ -195,7 +195,7 @@ def test_contractions() -> None:
         "p": Signal("p", 3, "sensitivity", "a", rows=2, of="W"),
         "q": Signal("q", 3, "sensitivity", "a", rows=1, of="b"),
     }
-    equations = (Equation("P", (Term("product", "P", 1, jacobian="J"),), 0),)
+    equations = (Equation("P", (Term("product", "P", 1, jacobian="J"),), sympy.S.Zero),)
     full, local = Contraction("P", "e", 1), Contraction("p", "e", 0, True)
     totals = tuple(
         Total(f"dloss/d{of}{number}", "gradient", pieces, of)
@@ -236,7 +236,7 @@ def test_every_method_prints(graph: nx.MultiDiGraph) -> None:
         try:
             systems.append(gradient(graph, method=method, **options))
         except UnsupportedError:
-            assert method == "focused" or "delays >= 0" in str(graph) or "t+" in str(graph)
+            assert method == "focused"
     for system in systems:
         lines = equation_lines(system)
         assert len(as_text(system).splitlines()) > len(lines)
