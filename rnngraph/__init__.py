@@ -13,7 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 from rnngraph import zoo
+from rnngraph.compare import compare
+from rnngraph.comparison import Comparison, RuleComparison
 from rnngraph.compile import compile
+from rnngraph.cost import Cost
 from rnngraph.derive import derive
 from rnngraph.errors import (
     BackendError,
@@ -48,6 +51,8 @@ __all__ = [
     "SGD",
     "Adam",
     "BackendError",
+    "Comparison",
+    "Cost",
     "CycleError",
     "DataError",
     "EquationError",
@@ -61,6 +66,7 @@ __all__ = [
     "Momentum",
     "OptionError",
     "RNNGraphError",
+    "RuleComparison",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -68,6 +74,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "as_text_drawing",
+    "compare",
     "compile",
     "derive",
     "draw",

@@ -19,6 +19,7 @@ from rnngraph.files import write_atomic
 from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.jacobian import is_causal, jacobian_by_bptt
+from rnngraph.memory import LIMIT, sensitivity_memory
 from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
 from rnngraph.streaming import WindowStream, advance, array_module, start_stream
@@ -38,7 +39,12 @@ class Kernel:
     """
 
     def __init__(
-        self, source: str, backend: str, compilation: Compilation, linear: Callable[[], Kernel] | None = None
+        self,
+        source: str,
+        backend: str,
+        compilation: Compilation,
+        linear: Callable[[], Kernel] | None = None,
+        memory_limit: float = LIMIT,
     ) -> None:
         """``linear`` compiles the same network with the loss that ``rnngraph.jacobian`` asks for."""
         self.source = source
@@ -47,6 +53,7 @@ class Kernel:
         self.program = compilation.program
         self.equations: System = compilation.gradient
         self.seconds = dict(compilation.seconds)
+        self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
         self._jacobians: Any = None
         self._compile_linear = linear
@@ -181,11 +188,12 @@ class Kernel:
         ``.state`` when the kernel was compiled with them in ``wrt``.
 
         ``targets``: (T, batch, size) by output; integers (T, batch) for cross_entropy. ``weights`` (T, batch) makes
-        the loss a weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values.
+        the loss a weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values,
+        OptionError where the sensitivities of so many sequences need more than the memory limit.
         """
-        result: tuple[float, Any] = self.module.loss_and_gradient(
-            self._parameters(params), *self._data(inputs, targets, state, weights)
-        )
+        data = self._data(inputs, targets, state, weights)
+        self._memory.check(_batch(data[0]))
+        result: tuple[float, Any] = self.module.loss_and_gradient(self._parameters(params), *data)
         return result
 
     def step_and_gradient(self, params: Arrays, state: Any, inputs: Arrays, targets: Arrays) -> tuple[float, Any, Any]:
@@ -215,14 +223,15 @@ class Kernel:
         steps = [self._one_step(what, given) for what, given in (("input", inputs), ("target", targets))]
         stream = state if isinstance(state, WindowStream) else None
         xs, ys, given, _ = self._data(steps[0], steps[1], None if stream else state, None)
+        batch = _batch(xs)
         if self.program.windows is None:
-            nodes = self._carried(state, given, next(iter(xs.values())).shape[1])
+            self._memory.check(batch)
+            nodes = self._carried(state, given, batch)
             result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, xs, ys)
             return result
         xp = array_module(self.module, self.backend)
         if stream is None:
             stream = start_stream(self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given)
-        batch = next(iter(xs.values())).shape[1]
         if batch != stream.batch:
             remedy = "start a new stream: state=None"
             raise DataError("inputs", f"batch {batch}", f"batch {stream.batch}, as the stream began", remedy)
@@ -370,3 +379,8 @@ class Kernel:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):
             return False
         return any(hasattr(array, "__cuda_array_interface__") for array in arrays.values())
+
+
+def _batch(inputs: Arrays) -> int:
+    """The number of sequences of checked inputs."""
+    return int(next(iter(inputs.values())).shape[1])

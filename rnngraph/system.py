@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rnngraph.cost import Cost, cost
 from rnngraph.display import as_latex, as_text
 from rnngraph.equations import Equation, Signal, Total
 
@@ -70,3 +71,7 @@ class System:
     def latex(self) -> str:
         """The numbered equations as LaTeX: an ``align`` environment, then what the symbols mean."""
         return as_latex(self)
+
+    def cost(self) -> Cost:
+        """FLOPs of a time step and what is kept, as formulas in the sizes and in numbers; printing it gives a table."""
+        return cost(self)
