@@ -21,9 +21,9 @@ RESERVED = {
     "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64",
     "batch", "cp", "direction", "dot", "first", "forward", "given", "gradient", "hessian_vector_product", "init",
     "initial_state", "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient",
-    "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "sensitivities", "shares",
-    "state", "state_gradients", "step", "step_and_gradient", "stream", "swept", "t", "targets", "threading", "vector",
-    "weights", "window_gradient", "window_loss", "work",
+    "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "sensitivities",
+    "shares", "state", "state_gradients", "step", "step_and_gradient", "stream", "swept", "t", "targets", "threading",
+    "vector", "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 

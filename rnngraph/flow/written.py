@@ -11,8 +11,9 @@ import numpy as np
 
 from rnngraph.display.inline import shift
 from rnngraph.display.latex import LatexWriter
+from rnngraph.display.notation import PRODUCT
 from rnngraph.display.text import TextWriter
-from rnngraph.display.writer import PRODUCT, Writer
+from rnngraph.display.writer import Writer
 from rnngraph.errors import OptionError
 from rnngraph.flow.links import Link, Network, network_of
 from rnngraph.flow.paths import Path, find_paths

@@ -83,10 +83,10 @@ class _Random:
         self.blocks: Blocks = find_blocks(system, found, self.jacobians, rule)
         self.own: list[Equation] = []
         self.shares: dict[str, str] = {}
-        self.depth = dict.fromkeys(found.states, 1)
+        self.depth = dict.fromkeys(found.states, 0)  # the last lag that is kept of each state
         for reads in self.blocks.past.values():
             for read, _ in reads:
-                self.depth[read.signal] = max(self.depth[read.signal], read.delay)
+                self.depth[read.signal] = max(self.depth[read.signal], read.delay - 1)
 
     def needed_jacobians(self) -> tuple[Equation, ...]:
         """The equations of the Jacobians that are used."""
@@ -121,7 +121,7 @@ class _Random:
         noise = {state: self._noise(state, size[state]) for state in states}
         back = self._backwards(noise)
         direct = self._direct(back)
-        theta = {name: self._signal(f"theta_{name}", *self._shape(name), of=name) for name in direct}
+        theta = {name: self._signal(f"theta_{name}", *self._shape(name), "auxiliary", of=name) for name in direct}
         rho = self._ratio("rho_0", [(theta[name], 1) for name in theta], [(moved[key], 0) for key in lags])
         signs = sympy.Integer(sum(size.values()))
         rho_direct = self._ratio("rho_1", [(direct[name], 0) for name in direct], [], signs)
