@@ -9,7 +9,8 @@ at once. Kept are
     by sensitivities     the states and the sensitivities that the next step reads, whatever T is; of a sensitivity
                          one value more, since the last is read while the next is made
 
-Work and memory at t <= 0, for learned initial values, are left out: they do not grow with T.
+Work and memory at t <= 0, for learned initial values, are left out: they do not grow with T. This is the rule's cost;
+the workspaces of the emitted code, which trades memory for speed, are those of ``Kernel.explain``.
 """
 
 from __future__ import annotations

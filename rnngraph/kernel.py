@@ -56,6 +56,7 @@ class Kernel:
         self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
         self._jacobians: Any = None
+        self._jacobian_memory = self._memory  # until that of its own program is known
         self._compile_linear = linear
         self._linear: Kernel | None = None
         self._hessian_source: str | None = None
@@ -277,10 +278,13 @@ class Kernel:
         self, params: Arrays, inputs: Arrays, state: Any = None
     ) -> tuple[dict[str, Array], dict[str, Array], Any]:
         """The outputs, their Jacobians as ``jacobian`` has them, and the state, which carries the sensitivities on to
-        the next call: chunk by chunk or step by step, with memory independent of time."""
+        the next call: chunk by chunk or step by step, with memory independent of time.
+
+        Raises OptionError where the sensitivities of so many sequences need more than the kernel's memory limit."""
         checked, _, batch = self._inputs(inputs)
         nodes = self._carried(state, self._state(state, batch), batch)
         module = self.jacobian_module
+        self._jacobian_memory.check(batch)
         result: tuple[dict[str, Array], dict[str, Array], Any] = module.jacobian(
             module.Parameters(self._parameters(params).vector), checked, nodes
         )
@@ -291,8 +295,9 @@ class Kernel:
         """The emitted module of ``jacobian``, made when it is first needed."""
         with self._loading:
             if self._jacobians is None:
-                source = PRINTERS[self.backend](jacobian_program(self.compilation))
-                self._jacobians = load_module(source, self.backend)
+                program = jacobian_program(self.compilation)
+                self._jacobian_memory = sensitivity_memory(self.compilation.forward, program, self._memory.limit)
+                self._jacobians = load_module(PRINTERS[self.backend](program), self.backend)
             return self._jacobians
 
     @staticmethod

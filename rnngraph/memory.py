@@ -31,7 +31,8 @@ def check_memory_limit(limit: object) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class SensitivityMemory:
-    """``buffers``: the matrices per sequence that ``loss_and_gradient`` works with; ``itemsize``: bytes of a number."""
+    """``buffers``: the matrices per sequence that one function works with; ``itemsize``: bytes of a number; ``system``:
+    what it computes, a gradient or else the Jacobian of the outputs."""
 
     system: System
     buffers: tuple[RowBuffer, ...]
@@ -51,11 +52,19 @@ class SensitivityMemory:
         sequences = f"{batch} sequences" if batch > 1 else "one sequence"
         raise OptionError(
             "memory_limit",
-            f"{in_words(need)} for the sensitivities of {sequences} by method={self.system.rule!r}; the largest is "
+            f"{in_words(need)} for the sensitivities of {sequences} {self._purpose}; the largest is "
             f"{largest.name}, {largest.slots} times {largest.rows} x {largest.columns} numbers a sequence",
             f"{in_words(self.limit)} at most",
             f"{self._nearest(batch)}, or raise memory_limit",
         )
+
+    @property
+    def _learns(self) -> bool:
+        return any(total.kind == "gradient" for total in self.system.totals)
+
+    @property
+    def _purpose(self) -> str:
+        return f"by method={self.system.rule!r}" if self._learns else "for the Jacobian of the outputs"
 
     def _nearest(self, batch: int) -> str:
         """The remedies: fewer sequences, the rules nearest to this one that fit, BPTT."""
@@ -63,6 +72,8 @@ class SensitivityMemory:
         fits = int(self.limit // self.bytes(1))
         if 1 <= fits < batch:
             remedies.append(f"give {fits} sequences at once")
+        if not self._learns:
+            return ", or ".join([*remedies, "use kernel.jacobian(..., method='bptt')"])
         for rule in CHEAPER:
             if str(rule) == self.system.rule:
                 continue

@@ -113,6 +113,14 @@ def test_formulas_hold_at_other_sizes(first: nx.MultiDiGraph, second: nx.MultiDi
     assert cost.memory.xreplace({k: sympy.Integer(v) for k, v in values.items()}) == expected.memory
 
 
+@pytest.mark.parametrize("graph", [ELMAN, zoo.lstm(8, 32, 4), zoo.gru(8, 32, 4)])
+def test_flops_are_those_of_the_emitted_program(graph: nx.MultiDiGraph) -> None:
+    """The compiled program does the same work, but for how it shares and rewrites pointwise expressions."""
+    kernel = rg.compile(graph)
+    counted = kernel.equations.cost().numbers(T=100, batch=4).flops
+    assert abs(counted / kernel.explain(T=100, batch=4).flops["loss_and_gradient"] - 1.0) < 0.05
+
+
 @pytest.mark.parametrize("method", ["rtrl", "snap", "eprop"])
 def test_memory_is_that_of_the_kernel(method: str) -> None:
     """The sensitivities of the emitted code, those with a past, are what is counted beside the states."""
@@ -173,6 +181,18 @@ def test_memory_limit_at_a_call() -> None:
         kernel.step_and_gradient(params, None, {"x": x[0]}, {"y": y[0]})
     assert kernel.loss_and_gradient(params, {"x": x[:, :6]}, {"y": y[:, :6]})[0] >= 0.0
     kernel.loss(params, {"x": x}, {"y": y})  # no gradient, no sensitivities
+
+
+def test_memory_limit_of_the_jacobian() -> None:
+    kernel = rg.compile(ELMAN, memory_limit=300_000)
+    x = np.zeros((3, 7, 3))
+    with pytest.raises(
+        rg.OptionError, match=r"of 7 sequences for the Jacobian of the outputs.*method='bptt'"
+    ) as caught:
+        kernel.jacobian(kernel.init(), {"x": x})
+    fits = int(str(caught.value).partition("remedy: give ")[2].split()[0])
+    assert 1 <= fits < 7
+    assert kernel.jacobian(kernel.init(), {"x": x[:, :fits]})["y"].shape[:3] == (3, fits, 2)
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, True, "8", None, float("nan")])
