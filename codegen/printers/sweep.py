@@ -328,6 +328,7 @@ def jacobian(params, inputs, state=None):
 ONLINE = (
     STATE
     + '''
+
 def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     """The loss and its gradients over a whole sequence.
 

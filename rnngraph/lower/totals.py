@@ -228,7 +228,8 @@ class TotalsLowering:
                 self._initial_value(name, contribution, note)
             self.started.add(name)
         if name not in self.started:
-            self.statements.append(Fill(target, 0.0, note=note))
+            swept = any(isinstance(piece, Contraction) for piece in total.contributions)  # noted where it is added up
+            self.statements.append(Fill(target, 0.0, note="" if swept else note))
             self.started.add(name)
 
     def _outer(self, name: str, outer: Outer, note: str) -> None:
