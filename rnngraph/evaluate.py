@@ -231,7 +231,7 @@ class Evaluation:
             elif term.operator in ("product", "expand", "diagonal"):
                 result = result + self._with_jacobian(term, source, time, shape)
             elif term.operator == "sum":
-                result = result + source.sum(axis=1, keepdims=True)
+                result = result + source.sum(axis=-1, keepdims=True)
             else:
                 exponential, logarithm = self.functions["exp"], self.functions["log"]
                 result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))

@@ -10,7 +10,7 @@ from rnngraph.derive import derive
 from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.losses import with_loss
 from rnngraph.rules import Rule, check_rule
-from rnngraph.sensitivity import with_sensitivities
+from rnngraph.sensitivity import with_blocks, with_sensitivities
 from rnngraph.system import System
 from rnngraph.vjp import WRT, vjp
 
@@ -41,6 +41,8 @@ def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameter
         return vjp(system, wrt=wrt)
     if rule.info.family == "sensitivities" and rule.name != "uoro":
         return with_sensitivities(system, rule)
+    if rule.info.family == "blocks":
+        return with_blocks(system, rule)
     raise UnsupportedError("method", repr(rule.name), "a rule of this version", "use 'bptt'")
 
 

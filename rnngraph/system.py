@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnngraph.display import as_latex, as_text
-from rnngraph.equations import Equation, Signal, Total
+from rnngraph.equations import Carry, Equation, Signal, Total
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class System:
 
     ``rule`` is the learning rule of its gradient, ``dropped`` what an approximate rule leaves out of the sensitivities;
     ``output_sensitivities`` maps (output, parameter) to the signal d output(t)/d parameter.
+    ``carry`` has what "bptt-rtrl" takes from block to block; T is then the length of a block in every equation.
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
     adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it.
@@ -39,6 +40,7 @@ class System:
     rule: str = "bptt"
     dropped: tuple[str, ...] = ()
     output_sensitivities: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    carry: Carry | None = None
 
     def equation_of(self, signal: str) -> Equation:
         """The equation that defines ``signal``; KeyError when it is given from outside."""

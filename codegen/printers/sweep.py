@@ -74,6 +74,21 @@ class SweepText:
         """The buffers of one step alone."""
         return [buffer for buffer in self.sweep.buffers().values() if buffer.slots == 1]
 
+    def allocations(self) -> list[tuple[str, str]]:
+        """(name, shape) of what the workspace holds."""
+        shapes = {self.name(buffer): (buffer.rows, buffer.columns) for buffer in self.present()}
+        shapes.update({name: shape for shape, name in self.scratch.items()})
+        return [(name, f"(batch, {rows}, {columns})") for name, (rows, columns) in shapes.items()]
+
+    def unpacked(self) -> list[str]:
+        """Local names of the sensitivities and of what one step needs."""
+        lines = [f"{self.name(buffer)} = sensitivities.{self.name(buffer)}" for buffer in self.carried()]
+        return lines + [f"{name} = work.{name}" for name, _ in self.allocations()]
+
+    def carried_class(self, xp: str) -> list[str]:
+        """The class whose instances hold the sensitivities from step to step."""
+        return carried_class(xp, [(self.name(buffer), buffer) for buffer in self.carried()])
+
     def body(self) -> list[str]:
         """The lines inside the loop, without indentation; the slots of the step first."""
         lines: list[str] = []

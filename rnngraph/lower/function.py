@@ -27,6 +27,7 @@ from rnngraph.equations import Expression, at, meaning, reads_of, symbols_of
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.places import Place, SourceBuffer, place_signals
+from rnngraph.lower.carry import CarryLowering
 from rnngraph.lower.sweep import SweepLowering
 from rnngraph.lower.totals import TotalsLowering
 from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction, sweep_reads
@@ -73,7 +74,7 @@ class _Lowering:
             else:
                 self._emit(component.items[0], body, component)
             self._copy_to_later_sources(component, body)
-        if self.schedule.sweep:
+        if self.schedule.sweep and self.system.carry is None:
             sweep = SweepLowering(
                 self.schedule,
                 self.layout,
@@ -87,9 +88,12 @@ class _Lowering:
         else:
             totals = TotalsLowering(self.schedule, self.places, self.layout, self.states, self._batched_operands)
             totals.run(self.notes)
-            self._store_gradients(totals)
+            if self.system.carry is None:
+                self._store_gradients(totals)
+            else:
+                self._carry(totals)
             body.extend(totals.statements)
-            if self.schedule.sweep:
+            if self.schedule.sweep or self.system.carry is not None:
                 self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
 
@@ -141,6 +145,20 @@ class _Lowering:
             values = totals.boundary_values(adjoint, node) if adjoint else None
             if values is not None:
                 totals.statements.append(Store(values, "state_gradient", node))
+
+    def _carry(self, totals: TotalsLowering) -> None:
+        """What goes from this block to the next, after the totals."""
+        adjoints = self.system.state_adjoints
+        lowering = CarryLowering(
+            self.schedule,
+            self.layout,
+            lambda name, delay: self._view(name, delay, True),
+            self._parameter,
+            self.notes,
+            lambda name, delay: self._view(name, delay, False),
+            lambda state: totals.boundary_values(adjoints[state], state),
+        )
+        totals.statements.append(lowering.run())
 
     def _parameter(self, name: str) -> View:
         """A parameter or a constant as a matrix or vector."""
