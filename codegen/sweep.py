@@ -31,8 +31,8 @@ from codegen.ir import Buffer, Expression, Opaque, View
 @dataclass(frozen=True)
 class RowBuffer:
     """(slots, batch, rows, columns). ``unit_of``: at t <= 0 it is the unit matrix (ones where ``rows`` is 1) unless a
-    state of that node is given; else 0. With a ``history`` it is (batch, T + 2 padding, rows, columns) instead, and holds
-    0 outside of 1..T."""
+    state of that node is given; else 0. With a ``history`` it is (T + 2 padding, batch, rows, columns) instead, and
+    holds 0 outside of 1..T."""
 
     name: str
     rows: int

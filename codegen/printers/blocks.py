@@ -20,8 +20,8 @@ def _by_sequence(values):
 ''',
     "_by_row": '''
 def _by_row(values):
-    """(batch, depth, rows, units) as (batch, rows, depth * units)."""
-    return values.transpose(0, 2, 1, 3).reshape(len(values), values.shape[2], -1)
+    """(depth, batch, rows, units) as (batch, rows, depth * units)."""
+    return values.transpose(1, 2, 0, 3).reshape(values.shape[1], values.shape[2], -1)
 ''',
     "_add_seed": '''
 def _add_seed(target, row):
@@ -33,30 +33,33 @@ def _add_seed(target, row):
     "_add_kept": '''
 def _add_kept(jacobian, start, stop, shift):
     """In a block shorter than a delay, the end state still has units of the start state: ``shift`` places on."""
-    rows = np.arange(start, stop - shift)
-    jacobian[:, rows, rows + shift] += 1.0
+    if shift < stop - start:
+        size = jacobian.shape[1]
+        first, last = start * (size + 1) + shift, (stop - shift - 1) * (size + 1) + shift
+        diagonal = jacobian.reshape(len(jacobian), -1)[:, first : last + 1 : size + 1]
+        diagonal += 1.0
 ''',
     "_add_error": '''
 def _add_error(gradient, carried, error):
     """Add P (batch, state, parameters) times the error (batch, state), summed over the batch."""
-    total = {xp}.matmul(error.reshape(1, -1), carried.reshape(-1, carried.shape[2]))
+    total = {xp}.matmul(error[:, None, :], carried).sum(axis=0)
     gradient += total.reshape(gradient.shape[::-1]).T
 ''',
     "_add_products": '''
 def _add_products(target, adjoint, source):
-    """Add the sum over t of adjoint (batch, T, state, units) times source (T, batch, n), for each sequence."""
-    batch, T, state, units = adjoint.shape
-    product = {xp}.matmul(adjoint.reshape(batch, T, -1).transpose(0, 2, 1), source.transpose(1, 0, 2))
+    """Add the sum over t of adjoint (T, batch, state, units) times source (T, batch, n), for each sequence."""
+    T, batch = adjoint.shape[:2]
+    product = {xp}.matmul(adjoint.reshape(T, batch, -1).transpose(1, 2, 0), source.transpose(1, 0, 2))
     target += product.reshape(target.shape)
 ''',
 }
 
 FRAME = '''
-BLOCK = {length}  # steps
+BLOCK_STEPS = {length}  # steps
 
 
 def loss_and_gradient(params, inputs, targets, state=None, weights=None):
-    """The loss and its gradients over a whole sequence, in blocks of BLOCK steps: memory does not grow with T.
+    """The loss and its gradients over a whole sequence, in blocks of BLOCK_STEPS steps: memory does not grow with T.
 
     ``inputs``: (T, batch, size) by name. ``targets`` by output: {targets}.
     ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the
@@ -66,23 +69,22 @@ def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     given = _checked_state(state, batch)
     _check_targets(targets, weights, T, batch)
     params = pack(params)
-    if weights is not None:
+    if weights is None:
+        equal = {xp}.zeros((min(BLOCK_STEPS, T), batch), DTYPE)
+        equal[...] = 1.0 / (T * batch)
+    else:
         weights = {xp}.asarray(weights)
         weights = (weights / weights.sum(dtype=np.float64)).astype(DTYPE)
     carried = _workspace(Carried, 0, batch).start(given)
     loss, gradient = 0.0, {xp}.zeros(VECTOR_SIZE, DTYPE)
-    for first in range(0, T, BLOCK):
-        last = min(first + BLOCK, T)
-        if weights is None:
-            share = {xp}.full((last - first, batch), 1.0 / (T * batch), DTYPE)
-        else:
-            share = weights[first:last]
+    for first in range(0, T, BLOCK_STEPS):
+        last = min(first + BLOCK_STEPS, T)
         part, gradients, given = _advance(
             params,
             {name: value[first:last] for name, value in inputs.items()},
             {name: value[first:last] for name, value in targets.items()},
             given,
-            share,
+            equal[: last - first] if weights is None else weights[first:last],
             carried,
         )
         loss += part
@@ -116,7 +118,7 @@ class BlockText(SweepText):
         found = super().allocations()
         for buffer in self.histories():
             length = f"T + {2 * buffer.padding}" if buffer.padding else "T"
-            found.append((self.name(buffer), f"(batch, {length}, {buffer.rows}, {buffer.columns})"))
+            found.append((self.name(buffer), f"({length}, batch, {buffer.rows}, {buffer.columns})"))
         found += [(name, f"(batch, {size}, {count})") for count, name in self.next.items()]
         if self.block.states:
             found += [("jacobian", f"(batch, {size}, {size})"), ("error", f"(batch, {size})")]
@@ -155,10 +157,11 @@ class BlockText(SweepText):
             lines.append(f"        self.{name}[...] = 0.0")
             for state in self.block.states:
                 if state.initial == direct.name:
-                    unit = f"{xp}.tile({xp}.eye({state.units}, dtype=DTYPE), ({state.depth}, 1))"
                     end = state.start + state.depth * state.units
                     lines.append(f"        if {state.node!r} not in given:")
-                    lines.append(f"            self.{name}[:, {state.start}:{end}] = {unit}")
+                    lines.append(f"            for first in range({state.start}, {end}, {state.units}):")
+                    unit = f"{xp}.eye({state.units}, dtype=DTYPE)"
+                    lines.append(f"                self.{name}[:, first : first + {state.units}] = {unit}")
         return [*lines, "        return self"]
 
     def after(self) -> list[str]:
@@ -196,7 +199,7 @@ class BlockText(SweepText):
 
         def window(view: RowView) -> str:
             first = view.buffer.padding - depth - view.delay
-            return f"{self.name(view.buffer)}[:, {first}:{first + depth}]"
+            return f"{self.name(view.buffer)}[{first}:{first + depth}]"
 
         if isinstance(statement, RowProduct):
             assert not isinstance(statement.right, RowView)
@@ -219,20 +222,15 @@ class BlockText(SweepText):
         for rows, source in direct.pieces:
             first = rows.padding or ""
             last = f"T + {rows.padding}" if rows.padding else "T"
-            adjoint = f"{self.name(rows)}[:, {first}:{last}]".replace(":T +", " : T +")
+            adjoint = f"{self.name(rows)}[{first}:{last}]".replace(":T +", " : T +")
             if source is None:
-                lines.append(f"{after} += {adjoint}.sum(axis=1)")
+                lines.append(f"{after} += {adjoint}.sum(axis=0)")
             else:
                 self.printer.helpers.add("_add_products")
                 lines.append(f"_add_products({after}, {adjoint}, {self.printer.view(source)})")
         return [*lines, f"{name}[...] = {after}"]
 
     def _statement(self, statement: RowStatement) -> list[str]:
-        if isinstance(statement, RowSum):
-            equals = "+=" if statement.accumulate else "[...] ="
-            target = self._row(statement.target)
-            return [f"{target}{' ' if statement.accumulate else ''}{equals} "
-                    f"{self._row(statement.source)}.sum(axis=-1, keepdims=True)"]  # fmt: skip
         if isinstance(statement, Seed):
             self.printer.helpers.add("_add_seed")
             units = statement.target.buffer.columns
@@ -248,5 +246,5 @@ class BlockText(SweepText):
         name = self.printer.names.name(("slot", view.buffer.name, view.delay), f"{view.buffer.name}_{moment}")
         shift = view.buffer.padding - 1 - view.delay
         index = f"t {'+' if shift > 0 else '-'} {abs(shift)}" if shift else "t"
-        self.slots[name] = f"{self.name(view.buffer)}[:, {index}]"
+        self.slots[name] = f"{self.name(view.buffer)}[{index}]"
         return name

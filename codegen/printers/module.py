@@ -18,7 +18,8 @@ from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "BLOCK", "Carried", "DTYPE", "Gradients", "error", "jacobian", "Sensitivities", "State", "sensitivities", "step_and_gradient", "swept",
+    "BLOCK_STEPS", "Carried", "error", "jacobian",
+    "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "swept",
     "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
     "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
     "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",

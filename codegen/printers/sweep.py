@@ -19,6 +19,7 @@ from codegen.sweep import (
     RowBuffer,
     RowProduct,
     RowStatement,
+    RowSum,
     RowView,
     Sweep,
 )
@@ -114,6 +115,11 @@ class SweepText:
             return self._product(statement)
         if isinstance(statement, Expand):
             return self._expand(statement)
+        if isinstance(statement, RowSum):
+            target, source = self._row(statement.target), self._row(statement.source)
+            equals = "+=" if statement.accumulate else "="
+            return [f"{target}{'' if statement.accumulate else '[...]'} {equals} {source}.sum(axis=-1, keepdims=True)"]
+        assert isinstance(statement, Contract), "seeds are printed by BlockText"
         return [self._contract(statement)]
 
     def _contract(self, statement: Contract) -> str:

@@ -1,4 +1,4 @@
-"""The equations of the end state's adjoints -> one BlockSweep: the sweep through a block, and what joins it to the next."""
+"""The equations of the end state's adjoints -> one BlockSweep: the sweep through a block, and what joins two blocks."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ from codegen.ir import (
     View,
 )
 from rnngraph.equations import Expression, at, meaning, reads_of, symbols_of
+from rnngraph.lower.carry import CarryLowering
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.places import Place, SourceBuffer, place_signals
-from rnngraph.lower.carry import CarryLowering
 from rnngraph.lower.sweep import SweepLowering
 from rnngraph.lower.totals import TotalsLowering
 from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction, sweep_reads

@@ -113,7 +113,7 @@ class _EndState:
         end = Total("end", "loss", tuple(pieces))
         reverse = vjp(dataclasses.replace(self.system, signals=signals, totals=(end,)), of="end")
         new = [name for name in reverse.signals if name not in self.system.signals]
-        names = {}
+        names: dict[str, str] = {}
         for name in new:
             signal = reverse.signals[name]
             wanted = f"Lambda_{name.removeprefix('delta_')}" if signal.kind != "seed" else name
