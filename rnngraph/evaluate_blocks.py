@@ -102,8 +102,8 @@ class BlockEvaluation:
         """ds(T)/ds(0), (batch, state, state)."""
         parts = [
             values
-            for state, adjoint in self.carry.adjoints.items()
-            for values in block.boundary(adjoint, self.system.state_depths[state])
+            for state in self.carry.starts
+            for values in block.boundary(self.carry.adjoints[state], self.system.state_depths[state])
         ]
         if not parts:
             return self._zeros(self.batch, 0, 0)
