@@ -144,6 +144,41 @@ def test_storage_does_not_grow_with_time(backend: str) -> None:
     assert sizes[0] == sizes[1] > 0
 
 
+@pytest.mark.parametrize("block", [1, 3, 4])
+def test_a_stream_sums_to_the_batch_form(block: int, backend: str) -> None:
+    """Online the gradient comes at the end of each block; in between there is none."""
+    graph = NETWORKS["narx"]
+    losses = losses_of(graph, 0)
+    problem = problem_for(graph, 2, losses, T=12, with_weights=False, with_state=False)
+    expected = expected_of(graph, problem, losses)
+    kernel = rg.compile(graph, loss=losses, method="bptt-rtrl", block=block, dtype="float64", backend=backend)
+    state, total, summed = None, 0.0, np.zeros(kernel.program.vector_size)
+    for t in range(12):
+        inputs = {name: values[t] for name, values in problem.inputs.items()}
+        targets = {name: values[t] for name, values in problem.targets.items()}
+        params = kernel.module.pack(problem.parameters)
+        loss, gradients, state = kernel.module.step_and_gradient(params, state, inputs, targets)
+        total += loss
+        assert (gradients is None) == ((t + 1) % block > 0)
+        summed += 0.0 if gradients is None else to_numpy(gradients.vector)
+    assert_close(total / 12, np.asarray(expected.loss), TOLERANCE, "loss")
+    packed = kernel.module.pack(expected.gradients)
+    assert_close(summed / 12, to_numpy(packed.vector), TOLERANCE, "gradient")
+
+
+def test_a_stream_takes_the_last_state_only() -> None:
+    """An older state belongs to a block that has gone on."""
+    graph = NETWORKS["elman"]
+    problem = problem_for(graph, 0, losses_of(graph, 0), T=1)
+    kernel = rg.compile(graph, loss=losses_of(graph, 0), method="bptt-rtrl", block=2, dtype="float64")
+    data = [{name: values[0] for name, values in each.items()} for each in (problem.inputs, problem.targets)]
+    params = kernel.module.pack(problem.parameters)
+    _, _, first = kernel.module.step_and_gradient(params, None, *data)
+    kernel.module.step_and_gradient(params, first, *data)
+    with pytest.raises(ValueError, match="expected the last one, of step 2"):
+        kernel.module.step_and_gradient(params, first, *data)
+
+
 def test_the_length_is_chosen_by_the_number_of_state_units() -> None:
     """block=0: as many steps as units of the joint state, its past included."""
     system = rg.gradient(zoo.lstm(2, 3, 2), method="bptt-rtrl")

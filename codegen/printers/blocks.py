@@ -90,6 +90,64 @@ def loss_and_gradient(params, inputs, targets, state=None, weights=None):
         loss += part
         gradient += gradients.vector
     return loss, Gradients(gradient)
+
+
+class Block:
+    """The block that is under way online: its inputs and targets so far, and the state and P at its start."""
+
+    def __init__(self, given, batch, targets):
+        self.given, self.carried, self.time = dict(given), Carried(0, batch).start(given), 0
+        self.inputs = {name: {xp}.zeros((BLOCK_STEPS, batch, size), DTYPE) for name, size in INPUTS.items()}
+        self.targets = {}
+        for name in LOSSES:
+            value = {xp}.asarray(targets[name])
+            self.targets[name] = {xp}.zeros((BLOCK_STEPS, *value.shape[1:]), value.dtype)
+
+    def add(self, inputs, targets):
+        """One step more; returns how many there are."""
+        row = self.time % BLOCK_STEPS
+        for name, values in self.inputs.items():
+            values[row] = {xp}.asarray(inputs[name][0])
+        for name, values in self.targets.items():
+            values[row] = {xp}.asarray(targets[name][0])
+        self.time += 1
+        return row + 1
+
+
+class State(dict):
+    """The state by node after a step, and with it the block under way, which the next step changes in place."""
+
+    def __init__(self, nodes, block):
+        super().__init__(nodes)
+        self.block = block
+        self.time = block.time
+
+
+def step_and_gradient(params, state, inputs, targets):
+    """One time step online: its loss, the gradient or None, and the next state. Memory does not grow with time.
+
+    The gradient comes with the last step of a block; it is that of the sum of the block's losses. ``state``: None at
+    first, then what the last step returned. ``inputs``: (batch, size) by name. ``targets`` as for
+    ``loss_and_gradient``, without the axis of time.
+    """
+    inputs = {name: value[None] for name, value in inputs.items()}
+    targets = {name: value[None] for name, value in targets.items()}
+    _, batch = _lengths(inputs)
+    given = _checked_state(state, batch)
+    value = loss(params, inputs, targets, given)
+    block = getattr(state, "block", None)
+    if block is None:
+        block = Block(given, batch, targets)
+    elif state.time != block.time:
+        raise ValueError(f"state: found that of step {state.time}; expected the last one, of step {block.time}")
+    if block.add(inputs, targets) < BLOCK_STEPS:
+        _, last = forward(params, inputs, given)
+        return value, None, State(last, block)
+    equal = {xp}.zeros((BLOCK_STEPS, batch), DTYPE)
+    equal[...] = 1.0 / batch
+    _, gradients, last = _advance(params, block.inputs, block.targets, block.given, equal, block.carried)
+    block.given = last
+    return value, gradients, State(last, block)
 '''
 
 

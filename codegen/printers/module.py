@@ -18,7 +18,7 @@ from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "BLOCK_STEPS", "Carried", "error", "jacobian",
+    "BLOCK_STEPS", "Block", "Carried", "error", "jacobian",
     "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "swept",
     "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
     "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
