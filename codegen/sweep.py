@@ -8,12 +8,15 @@ Grammar
     row statement = RowAssign    target = pointwise expression of the operands
                   | RowProduct   target (+)= left @ right, for every sequence
                   | Expand       target row (i, j) (+)= local_ij jacobian_j.    (no jacobian: the unit vectors)
+                  | RowSum       target (+)= sum over the columns of source
+                  | Seed         target += the unit matrix, in rows that go on with t, in the last steps
                   | Contract     gradient += sum over the batch of a sensitivity with an error
                   | SumAll       target (+)= sum over rows and units of the source
                   | Record       the step's Jacobian of an output by a parameter = a sensitivity
     RowView   = buffer, delay                the value at t - delay: (batch, rows, columns)
     Operand   = RowView, or a View of a vector: on every row, or with its units down the rows, or of a matrix parameter
 
+A BlockSweep (codegen.blocks) goes from t = T to 1 instead, on buffers with a ``history``.
 A RowBuffer keeps the last ``slots`` values in turn: the value at time t lies in slot t modulo slots. What has more than
 one slot is carried from call to call by who steps online.
 """
@@ -30,13 +33,16 @@ from codegen.ir import Buffer, Expression, Opaque, View
 @dataclass(frozen=True)
 class RowBuffer:
     """(slots, batch, rows, columns). ``unit_of``: at t <= 0 it is the unit matrix (ones where ``rows`` is 1) unless a
-    state of that node is given; else 0."""
+    state of that node is given; else 0. With a ``history`` it is (T + 2 padding, batch, rows, columns) instead, and
+    holds 0 outside of 1..T."""
 
     name: str
     rows: int
     columns: int
     slots: int = 1
     unit_of: str | None = None
+    history: bool = False
+    padding: int = 0
     note: str = ""
 
 
@@ -123,7 +129,25 @@ class SumAll:
     note: str = ""
 
 
-RowStatement = SumAll | RowAssign | RowProduct | Expand | Contract | Record
+@dataclass(frozen=True)
+class RowSum:
+    target: RowView
+    source: RowView
+    accumulate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """At t = T - k, for k = 0..depth-1, adds the unit matrix to the target's rows from ``last_row`` - k ``columns``."""
+
+    target: RowView
+    last_row: int
+    depth: int
+    note: str = ""
+
+
+RowStatement = SumAll | RowAssign | RowProduct | Expand | Contract | Record | RowSum | Seed
 
 
 @dataclass(frozen=True)
@@ -176,4 +200,4 @@ class Sweep(Opaque):
                 return dataclasses.replace(statement, error=view(statement.error))
             return statement
 
-        return Sweep(tuple(changed(statement) for statement in self.body), self.note)
+        return dataclasses.replace(self, body=tuple(changed(statement) for statement in self.body))

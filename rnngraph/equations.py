@@ -32,7 +32,7 @@ values at t <= 0 are defined by its own equation, where everything that does not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -96,7 +96,8 @@ class Signal:
     """A sequence of vectors of ``size`` units.
 
     ``kind``: "input", "target", "weight", "noise" (given from outside); "unit" (a node), "sum" (a weighted sum),
-    "adjoint", "tangent", "auxiliary", "jacobian", "sensitivity". ``origin`` is the node it belongs to, or the signal it
+    "adjoint", "tangent", "auxiliary", "jacobian", "sensitivity", "seed" (the unit matrix that an adjoint with rows
+    starts from at the end of a block). ``origin`` is the node it belongs to, or the signal it
     is the adjoint, tangent or sensitivity of.
     ``initial`` is its value outside 1..T: a number, or the name of a learned vector. ``rows``: 0 for a vector of
     ``size`` units, else it is a matrix of so many rows. ``of`` is the parameter that a sensitivity is by;
@@ -196,6 +197,29 @@ class Total:
     kind: str
     contributions: tuple[Contribution, ...]
     of: str | None = None
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What "bptt-rtrl" carries from block to block of ``length`` steps: for each sequence the derivative P of the joint
+    state by the parameters. The joint state s is every state v with its past, v(T-depth+1) to v(T), oldest first, one
+    after the other; it has ``size`` units. At the end of a block
+
+        dL/dw += P dL_block/ds(0)              P <- P ds(T)/ds(0) + direct
+
+    ``starts``: by state its first unit in s. ``adjoints``: by state the signal ds(T)/dv(t), whose rows are the units of
+    s(T) and whose values at t <= 0 make up ds(T)/ds(0); ``seeds``: by state the given signal it starts from.
+    ``direct``: by parameter what it does inside the block, a sum over t for each sequence and row: Outer or
+    PointwiseSum of such an adjoint. ``initial``: by state the parameter that is its learned initial value.
+    """
+
+    length: int
+    size: int
+    starts: Mapping[str, int]
+    adjoints: Mapping[str, str]
+    seeds: Mapping[str, str]
+    direct: Mapping[str, tuple[Contribution, ...]]
+    initial: Mapping[str, str]
 
 
 def fresh_name(wanted: str, taken: Iterable[str]) -> str:

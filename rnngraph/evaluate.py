@@ -272,7 +272,7 @@ class Evaluation:
             elif term.operator == "sum_all":
                 result = result + source.sum(axis=(1, 2), keepdims=True)
             elif term.operator == "sum":
-                result = result + source.sum(axis=1, keepdims=True)
+                result = result + source.sum(axis=-1, keepdims=True)
             else:
                 exponential, logarithm = self.functions["exp"], self.functions["log"]
                 result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))

@@ -11,7 +11,7 @@ from rnngraph.derive import derive
 from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.losses import with_loss
 from rnngraph.rules import Rule, check_rule
-from rnngraph.sensitivity import with_random_sensitivity, with_sensitivities
+from rnngraph.sensitivity import with_blocks, with_random_sensitivity, with_sensitivities
 from rnngraph.system import System
 from rnngraph.vjp import WRT, vjp
 
@@ -48,6 +48,8 @@ def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameter
         return with_random_sensitivity(system, rule)
     if rule.info.family == "sensitivities":
         return with_sensitivities(system, rule)
+    if rule.info.family == "blocks":
+        return with_blocks(system, rule)
     raise UnsupportedError("method", repr(rule.name), "a rule of this version", "use 'bptt'")
 
 

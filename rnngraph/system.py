@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from rnngraph.cost import Cost, cost
 from rnngraph.display import as_latex, as_text
-from rnngraph.equations import Equation, Signal, Total
+from rnngraph.equations import Carry, Equation, Signal, Total
 
 
 @dataclass(frozen=True)
 class System:
     """See the module's docstring. ``title`` says what it computes; ``outputs`` are the signals returned.
 
-    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time, ``noise_seed``
-    where its random signs start; ``dropped`` is what an
-    approximate rule leaves out of the sensitivities. ``output_sensitivities`` maps (output, parameter) to the signal
-    d output(t)/d parameter and whether that is local.
+    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time, ``noise_seed`` where its
+    random signs start; ``dropped`` is what an approximate rule leaves out of the sensitivities.
+    ``output_sensitivities`` maps (output, parameter) to the signal d output(t)/d parameter and whether that is local.
+    ``carry`` has what "bptt-rtrl" takes from block to block; T is then the length of a block in every equation.
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
     adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it. ``directions`` maps each
@@ -49,6 +49,7 @@ class System:
     output_sensitivities: Mapping[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
     directions: Mapping[str, str] = field(default_factory=dict)
     windows: tuple[int, int] | None = None
+    carry: Carry | None = None
 
     def equation_of(self, signal: str) -> Equation:
         """The equation that defines ``signal``; KeyError when it is given from outside."""

@@ -9,21 +9,22 @@ import abc
 import base64
 from collections.abc import Iterable
 
+from codegen.blocks import BlockSweep
 from codegen.ir import Buffer, Fill, Function, Load, Loop, Program, Statement, Step, View
 from codegen.names import Namer, comment_text
-from codegen.printers import support, sweep, windows
+from codegen.printers import blocks, support, sweep, windows
 from codegen.printers.views import ViewText, bound_text
 from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2", "LOSSES", "Mapping", "OUTPUTS",
-    "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64",
-    "batch", "cp", "direction", "dot", "first", "forward", "given", "gradient", "hessian_vector_product", "init",
-    "initial_state", "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient",
-    "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "sensitivities",
-    "shares", "state", "state_gradients", "step", "step_and_gradient", "stream", "swept", "t", "targets", "threading",
-    "vector", "weights", "window_gradient", "window_loss", "work",
+    "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
+    "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T",
+    "VECTOR_SIZE", "advance", "base64", "batch", "cp", "direction", "dot", "error", "first", "forward", "given",
+    "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian", "jacobians",
+    "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product",
+    "release_workspaces", "self", "sensitivities", "shares", "state", "state_gradients", "step", "step_and_gradient",
+    "stream", "swept", "t", "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -47,7 +48,7 @@ class ModulePrinter(abc.ABC):
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
         self.module_names = Namer(RESERVED)
-        self.online = ""
+        self.frame = ""  # the functions around one that carries sensitivities
         self._start(Function("", ()))
 
     # What a target decides.
@@ -91,13 +92,13 @@ class ModulePrinter(abc.ABC):
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
             text += "\n" + template.replace("{xp}", self.xp).replace("{held_bytes}", self.held_bytes)
         for name in sorted(self.helpers):
-            text += "\n" + {**support.HELPERS, **sweep.HELPERS}[name].replace("{xp}", self.xp)
+            text += "\n" + {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS}[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
             text += "\n" + part
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
-        if self.online:
-            text += "\n" + self.online.replace("{targets}", self._targets_text())
+        if self.frame:
+            text += "\n" + self.frame.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         with_forward = any(function.name == "forward" for function in self.program.functions)
@@ -146,6 +147,7 @@ class ModulePrinter(abc.ABC):
         self.ufuncs: set[str] = set()
         self.once: list[str] = []
         self.swept: sweep.SweepText | None = None
+        self.in_blocks = any(isinstance(statement, BlockSweep) for statement in function.body)
         for buffer in function.buffers().values():
             if buffer.storage == "constant":
                 self.constants[buffer.name] = buffer
@@ -161,11 +163,12 @@ class ModulePrinter(abc.ABC):
             body += self._statement(statement)
         head = self._workspace_class()
         if self.swept is not None:
-            self.online = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
-            carried = [(self.swept.name(buffer), buffer) for buffer in self.swept.carried()]
+            self.frame = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
+            if isinstance(self.swept, blocks.BlockText):
+                self.frame = blocks.FRAME.replace("{length}", str(self.swept.block.length))
             loads = [statement for statement in function.body if isinstance(statement, Load)]
             signs = {load.name: self.program.noise_seed for load in loads if load.what == "noise"}
-            head = [*sweep.carried_class(self.xp, carried, signs), "", "", *head]
+            head = [*self.swept.carried_class(self.xp, signs), "", "", *head]
         return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
 
     @property
@@ -231,7 +234,7 @@ class ModulePrinter(abc.ABC):
         lines += ["    vector = pack(params).vector"]
         if self.function.name == "hessian_vector_product":
             lines += ["    direction = pack(direction).vector", f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
-        if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product"):
+        if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product") and not self.in_blocks:
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
             lines += ["    outputs, last = {}, {}"]
@@ -274,9 +277,7 @@ class ModulePrinter(abc.ABC):
 
     def _unpack_sweep(self, swept: sweep.SweepText) -> list[str]:
         """Local names of the sensitivities, of what one step needs and of what the sweep adds up."""
-        lines = [f"    {swept.name(buffer)} = sensitivities.{swept.name(buffer)}" for buffer in swept.carried()]
-        lines += [f"    {swept.name(buffer)} = work.{swept.name(buffer)}" for buffer in swept.present()]
-        lines += [f"    {name} = work.{name}" for name in swept.scratch.values()]
+        lines = [f"    {line}" for line in swept.unpacked()]
         for name, view in swept.gradients.items():
             offset, stride = view.buffer.offset, view.buffer.columns
             assert view.rows is not None
@@ -326,10 +327,8 @@ class ModulePrinter(abc.ABC):
                     lines.append(f"        self.{attribute} = {expression}{note}")
                     note = ""
         if self.swept is not None:
-            shapes = {self.swept.name(buffer): (buffer.rows, buffer.columns) for buffer in self.swept.present()}
-            shapes.update({name: shape for shape, name in self.swept.scratch.items()})
-            for name, (rows, columns) in shapes.items():
-                lines.append(f"        self.{name} = {self.xp}.zeros((batch, {rows}, {columns}), DTYPE)")
+            for name, shape in self.swept.allocations():
+                lines.append(f"        self.{name} = {self.xp}.zeros({shape}, DTYPE)")
         lines.append("        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())")
         views = sum(len(entries) for entries, _ in self.loops)
         if views:
@@ -380,18 +379,26 @@ class ModulePrinter(abc.ABC):
         """The loop of a sweep; t goes on from call to call, so that each value finds its slot."""
         self.entries, self.invariants = {}, {}
         self.swept = self.sweep_text(statement)
+        backward = isinstance(self.swept, blocks.BlockText)
         body = ["        " + line for line in self.swept.body()]
         entries, self.entries = self.entries, None
         before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
         after = ["    sensitivities.time += T"]
-        if not statement.body:
-            return after
+        moments = "range(sensitivities.time + 1, sensitivities.time + 1 + T)"
+        if isinstance(self.swept, blocks.BlockText):
+            after, moments = [f"    {line}" for line in self.swept.after()], "range(T, 0, -1)"
+        if not body:
+            return [*before, *after]
         if not entries:
-            return [*before, "    for t in range(sensitivities.time + 1, sensitivities.time + 1 + T):", *body, *after]
-        self.loops.append((entries, False))
+            return [*before, f"    for t in {moments}:", *body, *after]
+        self.loops.append((entries, backward))
         steps = self._steps(len(self.loops))
         names = f"{', '.join(entries)}{',' if len(entries) == 1 else ''}"
-        numbered = f"enumerate(work.{steps}, sensitivities.time + 1)"
+        numbered = (
+            f"zip({moments}, work.{steps}, strict=True)"
+            if backward
+            else f"enumerate(work.{steps}, sensitivities.time + 1)"
+        )
         head = [f"    for t, ({names}) in {numbered}:"]
         if len(head[0]) > 110:
             head = ["    for t, (", *wrapped(list(entries), 8), f"    ) in {numbered}:"]

@@ -163,6 +163,8 @@ class NumPyPrinter(StatementPrinter):
         if statement.target.buffer.name not in self._given:
             return super().load(statement)
         target = self.views.buffer(statement.target.buffer)
+        if statement.what == "weight" and self.in_blocks:
+            return [f"{target} = weights[:, :, None]"]
         if statement.what == "weight":
             return [
                 "if weights is None:",

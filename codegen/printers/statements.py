@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from codegen.blocks import BlockSweep
 from codegen.ir import Copy, Fill, Load, Reduce, Span, Step, Store, View
+from codegen.printers.blocks import BlockText
 from codegen.printers.module import ModulePrinter
 from codegen.printers.sweep import SweepText
 from codegen.sweep import Sweep
@@ -35,6 +37,8 @@ class StatementPrinter(ModulePrinter):
 
     def sweep_text(self, statement: Sweep) -> SweepText:
         """The printer of a sweep's statements."""
+        if isinstance(statement, BlockSweep):
+            return BlockText(self, statement)
         return SweepText(self, statement)
 
     def bind_view(self, view: View) -> str:
@@ -87,6 +91,8 @@ class StatementPrinter(ModulePrinter):
     def load(self, statement: Load) -> list[str]:
         """What the caller gave, copied into its place."""
         target, name = self.target(statement.target), statement.name
+        if statement.what == "weight" and self.in_blocks:
+            return [f"{target} = weights[:, :, None]"]
         if statement.what == "weight":
             return [
                 "if weights is None:",

@@ -6,11 +6,11 @@ products are folded with ``out=`` and a scratch buffer where the target is large
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from codegen.functions import PointwiseFunction
 from codegen.ir import Expression, View
-from codegen.names import comment_text
+from codegen.names import Namer, comment_text
 from codegen.sweep import (
     Contract,
     Expand,
@@ -21,14 +21,12 @@ from codegen.sweep import (
     RowBuffer,
     RowProduct,
     RowStatement,
+    RowSum,
     RowView,
     SumAll,
     Sweep,
 )
 from codegen.ufuncs import UFUNCS
-
-if TYPE_CHECKING:
-    from codegen.printers.statements import StatementPrinter
 
 FEWEST_ROWS = 64  # of a block: below, the calls cost more than the packing
 
@@ -70,10 +68,27 @@ def _add_outer(target, local, jacobian):
 }
 
 
+class SweepPrinter(Protocol):
+    """What a sweep needs of the printer of the module around it."""
+
+    names: Namer
+    helpers: set[str]
+    ufuncs: set[str]
+    product_size: int
+
+    def view(self, view: View, shown: int | None = None) -> str:
+        """A view as an expression; inside a loop a name."""
+        ...
+
+    def bind_view(self, view: View) -> str:
+        """A parameter or constant inside a loop: a name that is bound before it."""
+        ...
+
+
 class SweepText:
     """Prints one sweep; ``printer`` names what it reads without rows."""
 
-    def __init__(self, printer: StatementPrinter, sweep: Sweep) -> None:
+    def __init__(self, printer: SweepPrinter, sweep: Sweep) -> None:
         self.printer = printer
         self.sweep = sweep
         self.slots: dict[str, str] = {}  # name in the loop -> its expression
@@ -88,6 +103,21 @@ class SweepText:
     def present(self) -> list[RowBuffer]:
         """The buffers of one step alone."""
         return [buffer for buffer in self.sweep.buffers().values() if buffer.slots == 1]
+
+    def allocations(self) -> list[tuple[str, str]]:
+        """(name, shape) of what the workspace holds."""
+        shapes = {self.name(buffer): (buffer.rows, buffer.columns) for buffer in self.present()}
+        shapes.update({name: shape for shape, name in self.scratch.items()})
+        return [(name, f"(batch, {rows}, {columns})") for name, (rows, columns) in shapes.items()]
+
+    def unpacked(self) -> list[str]:
+        """Local names of the sensitivities and of what one step needs."""
+        lines = [f"{self.name(buffer)} = sensitivities.{self.name(buffer)}" for buffer in self.carried()]
+        return lines + [f"{name} = work.{name}" for name, _ in self.allocations()]
+
+    def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
+        """The class whose instances hold the sensitivities from step to step."""
+        return carried_class(xp, [(self.name(buffer), buffer) for buffer in self.carried()], signs)
 
     def body(self) -> list[str]:
         """The lines inside the loop, without indentation; the slots of the step first."""
@@ -118,8 +148,13 @@ class SweepText:
             return [f"{target} += {total}" if statement.accumulate else f"{target}[...] = {total}"]
         if isinstance(statement, Expand):
             return self._expand(statement)
+        if isinstance(statement, RowSum):
+            target, source = self._row(statement.target), self._row(statement.source)
+            equals = "+=" if statement.accumulate else "="
+            return [f"{target}{'' if statement.accumulate else '[...]'} {equals} {source}.sum(axis=-1, keepdims=True)"]
         if isinstance(statement, Contract):
             return [self._contract(statement)]
+        assert isinstance(statement, Record), "seeds are printed by BlockText"
         return [self._record(statement)]
 
     def _record(self, statement: Record) -> str:

@@ -24,6 +24,7 @@ from codegen.ir import (
     View,
 )
 from rnngraph.equations import Expression, at, meaning, reads_of, symbols_of
+from rnngraph.lower.carry import CarryLowering
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.places import Place, SourceBuffer, place_signals
@@ -88,9 +89,12 @@ class _Lowering:
         else:
             totals = TotalsLowering(self.schedule, self.places, self.layout, self.states, self._batched_operands)
             totals.run(self.notes)
-            self._store_gradients(totals)
+            if self.system.carry is None:
+                self._store_gradients(totals)
+            else:
+                self._carry(totals)
             body.extend(totals.statements)
-            if self.window or self.system.online:
+            if self.window or self.system.online or self.system.carry is not None:
                 self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
 
@@ -155,6 +159,20 @@ class _Lowering:
             values = totals.boundary_values(adjoint, node) if adjoint else None
             if values is not None:
                 totals.statements.append(Store(values, "state_gradient", node))
+
+    def _carry(self, totals: TotalsLowering) -> None:
+        """What goes from this block to the next, after the totals."""
+        adjoints = self.system.state_adjoints
+        lowering = CarryLowering(
+            self.schedule,
+            self.layout,
+            lambda name, delay: self._view(name, delay, True),
+            self._parameter,
+            self.notes,
+            lambda name, delay: self._view(name, delay, False),
+            lambda state: totals.boundary_values(adjoints[state], state),
+        )
+        totals.statements.append(lowering.run())
 
     def _parameter(self, name: str) -> View:
         """A parameter or a constant as a matrix or vector."""

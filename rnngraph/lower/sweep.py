@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import sympy
@@ -18,6 +19,7 @@ from codegen.sweep import (
     RowBuffer,
     RowProduct,
     RowStatement,
+    RowSum,
     RowView,
     SumAll,
     Sweep,
@@ -99,7 +101,7 @@ class SweepLowering:
         def add(statement: Callable[[bool, str], RowStatement]) -> None:
             statements.append(statement(bool(statements), "" if statements else note))
 
-        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum_all": 3}
+        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum_all": 3, "sum": 3}
         terms = sorted(equation.terms, key=lambda term: (rank[term.operator], term.jacobian is None))
         for term in terms:
             if rank[term.operator] == 0:
@@ -116,13 +118,18 @@ class SweepLowering:
                 add(lambda more, text, source=source: SumAll(target, source, more, text))  # type: ignore[misc]
             elif term.operator == "expand":
                 add(lambda more, text, term=term: self._expand(target, term, more, text))  # type: ignore[misc]
+            elif term.operator == "sum":
+                source = RowView(self.buffers[term.source], term.delay)
+                add(lambda more, text, source=source: RowSum(target, source, more, text))  # type: ignore[misc]
         return statements or [RowAssign(target, sympy.S.Zero, (), False, note)]
 
     def _product(self, target: RowView, term: Term, more: bool, note: str) -> RowStatement:
         left = RowView(self.buffers[term.source], term.delay)
         if term.operator == "dense":
             assert term.parameter is not None
-            return RowProduct(target, left, self.matrix(term.parameter), more, note)
+            right = self.matrix(term.parameter)
+            right = dataclasses.replace(right, transposed=right.transposed != term.transposed)
+            return RowProduct(target, left, right, more, note)
         assert term.jacobian is not None
         return RowProduct(target, left, RowView(self.buffers[term.jacobian], transposed=term.transposed), more, note)
 

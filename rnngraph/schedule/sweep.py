@@ -13,6 +13,7 @@ from rnngraph.equations import (
     Contraction,
     Equation,
     Expression,
+    Outer,
     Read,
     Signal,
     Total,
@@ -78,6 +79,8 @@ def sweep_reads(system: System, swept: tuple[Equation, ...]) -> list[Read]:
         reads += [
             Read(piece.error, 0) for piece in total.contributions if isinstance(piece, Contraction) and piece.error
         ]
+    for pieces in system.carry.direct.values() if system.carry is not None else ():
+        reads += [Read(piece.left, piece.left_delay) for piece in pieces if isinstance(piece, Outer)]
     return list(dict.fromkeys(reads))
 
 

@@ -131,10 +131,10 @@ def step_gradient(system: System, states: Collection[str]) -> StepGradient:
             signals[alias[read]] = Signal(alias[read], system.signals[read.signal].size, "input", read.signal)
         return Read(alias[read], 0)
 
-    equations = tuple(_renamed(equation, stand_in) for equation in system.equations if equation.signal in after)
+    equations = tuple(renamed(equation, stand_in) for equation in system.equations if equation.signal in after)
     totals = tuple(
         dataclasses.replace(
-            total, contributions=tuple(_renamed_contribution(piece, stand_in) for piece in total.contributions)
+            total, contributions=tuple(renamed_contribution(piece, stand_in) for piece in total.contributions)
         )
         for total in system.totals
     )
@@ -155,10 +155,10 @@ def step_gradient(system: System, states: Collection[str]) -> StepGradient:
     }
     return StepGradient(
         new,
-        tuple(_renamed(equation, back) for equation in reverse.equations if equation.signal in new),
+        tuple(renamed(equation, back) for equation in reverse.equations if equation.signal in new),
         {read: reverse.input_adjoints[name] for read, name in alias.items() if reverse.input_adjoints.get(name)},
         {
-            total.of: tuple(_renamed_contribution(piece, back) for piece in total.contributions)
+            total.of: tuple(renamed_contribution(piece, back) for piece in total.contributions)
             for total in reverse.totals
             if total.of is not None
         },
@@ -178,7 +178,8 @@ def _after(system: System, states: Collection[str]) -> set[str]:
     return found
 
 
-def _renamed(equation: Equation, change: object) -> Equation:
+def renamed(equation: Equation, change: object) -> Equation:
+    """The equation with every Read on its right-hand side as ``change`` gives it."""
     return Equation(
         equation.signal,
         tuple(_renamed_term(term, change) for term in equation.terms),
@@ -197,7 +198,8 @@ def _renamed_expression(expression: Expression, change: object) -> Expression:
     return expression.xreplace({at(*read): at(*change(read)) for read in reads_of(expression)})
 
 
-def _renamed_contribution(piece: Contribution, change: object) -> Contribution:
+def renamed_contribution(piece: Contribution, change: object) -> Contribution:
+    """The contribution with every Read as ``change`` gives it."""
     assert callable(change)
     if isinstance(piece, PointwiseSum):
         return dataclasses.replace(piece, expression=_renamed_expression(piece.expression, change))

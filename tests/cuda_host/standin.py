@@ -140,7 +140,7 @@ def eye(size: int, dtype: Any = float) -> ndarray:
 
 def matmul(left: ndarray, right: ndarray, out: ndarray | None = None) -> ndarray:
     """The product of matrices, or of one per sequence; AssertionError where CuPy would copy two-dimensional ones."""
-    if left.ndim == 3:
+    if left.ndim > 2:
         assert isinstance(left, ndarray) and isinstance(right, ndarray), "matmul takes device arrays"
         counts["products"] += 1
         product = np.matmul(left.view(np.ndarray), right.view(np.ndarray))
