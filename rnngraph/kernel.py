@@ -223,16 +223,21 @@ class Kernel:
             )  # fmt: skip
         steps = [self._one_step(what, given) for what, given in (("input", inputs), ("target", targets))]
         stream = state if isinstance(state, WindowStream) else None
-        xs, ys, given, _ = self._data(steps[0], steps[1], None if stream else state, None)
+        if self.program.windows is not None and (stream is None or stream.owner is not self.module):
+            stream = None
+            self._carried(state, state, 0, None)  # refuses what another kernel carries on
+        xs, ys, given, _ = self._data(steps[0], steps[1], None if isinstance(state, WindowStream) else state, None)
         batch = _batch(xs)
         if self.program.windows is None:
             self._memory.check(batch)
-            nodes = self._carried(state, given, batch)
+            nodes = self._carried(state, given, batch, self.module)
             result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, xs, ys)
             return result
         xp = array_module(self.module, self.backend)
         if stream is None:
-            stream = start_stream(self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given)
+            stream = start_stream(
+                self.module, self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given
+            )
         if batch != stream.batch:
             remedy = "start a new stream: state=None"
             raise DataError("inputs", f"batch {batch}", f"batch {stream.batch}, as the stream began", remedy)
@@ -257,7 +262,8 @@ class Kernel:
         Raises UnsupportedError for a network that looks ahead (with "rtrl"), DataError for bad data.
         """
         if method == "rtrl":
-            return self.outputs_and_jacobian(params, inputs, state)[1]
+            nodes = dict(state) if isinstance(state, Mapping) else state  # a given state is held fixed
+            return self.outputs_and_jacobian(params, inputs, nodes)[1]
         if method != "bptt":
             raise OptionError("method", repr(method), "'rtrl' or 'bptt'", "check the spelling")
         if self.backend != "numpy" or self._compile_linear is None:
@@ -282,8 +288,8 @@ class Kernel:
 
         Raises OptionError where the sensitivities of so many sequences need more than the kernel's memory limit."""
         checked, _, batch = self._inputs(inputs)
-        nodes = self._carried(state, self._state(state, batch), batch)
         module = self.jacobian_module
+        nodes = self._carried(state, self._state(state, batch), batch, module)
         self._jacobian_memory.check(batch)
         result: tuple[dict[str, Array], dict[str, Array], Any] = module.jacobian(
             module.Parameters(self._parameters(params).vector), checked, nodes
@@ -301,19 +307,26 @@ class Kernel:
             return self._jacobians
 
     @staticmethod
-    def _carried(state: Any, nodes: Any, batch: int) -> Any:
-        """The state as it is where it carries sensitivities, else the checked nodes; DataError for an old one."""
-        carried = getattr(state, "sensitivities", None)
+    def _carried(state: Any, nodes: Any, batch: int, module: Any) -> Any:
+        """The state as it is where it carries what ``module`` made, else the checked nodes; DataError for that of
+        another kernel or of an earlier step."""
+        carried: Any = getattr(state, "sensitivities", None)
         if carried is None:
             carried = getattr(state, "block", None)
-        if carried is None:
+        if carried is None and not isinstance(state, WindowStream):
             return nodes
+        kinds = [getattr(module, name) for name in ("Sensitivities", "Block") if hasattr(module, name)]
+        if type(carried) not in kinds:
+            raise DataError(
+                "state", "what another kernel carries on", "None, or what this kernel returned",
+                "start with None, or give dict(state): the values of the nodes alone",
+            )  # fmt: skip
         if carried.batch != batch:
             raise DataError("state", f"sensitivities of {carried.batch} sequences", f"{batch}", "start with None")
         if state.time != carried.time:
             raise DataError(
                 "state", f"that of step {state.time}", f"that of step {carried.time}, the last one",
-                "pass on what the last call returned: a call changes the sensitivities in place",
+                "pass on what the last call returned, or a copy(): a call changes it in place",
             )  # fmt: skip
         return state
 
@@ -350,8 +363,11 @@ class Kernel:
     def release_workspaces(self) -> None:
         """Free the buffers that the calling thread keeps between calls."""
         self.module.release_workspaces()
-        if self._hessian_module is not None:
-            self._hessian_module.release_workspaces()
+        for module in (self._hessian_module, self._jacobians):
+            if module is not None:
+                module.release_workspaces()
+        if self._linear is not None:
+            self._linear.release_workspaces()
 
     # Checks. Arrays that live on a device are checked by shape alone, by the module itself.
 

@@ -37,7 +37,10 @@ LOWEST = {"k1": 1, "k2": 1, "block": 0, "order": 1, "seed": 0}
 @dataclass(frozen=True)
 class Rule:
     """A learning rule with its options: ``k1``, ``k2`` of "tbptt", ``block`` of "bptt-rtrl" (0: chosen by the number of
-    states), ``order`` of "snap", ``seed`` of "uoro"; the others are 0."""
+    states), ``order`` of "snap", ``seed`` of "uoro"; the others are 0.
+
+    "snap" keeps a sensitivity local or full as a whole: what comes back from a full one into a local one is left out.
+    """
 
     name: str = "bptt"
     k1: int = 0

@@ -18,13 +18,15 @@ Arrays = Mapping[str, Any]
 
 @dataclass
 class WindowStream:
-    """Where a stream stands. ``t``: steps so far. ``last``: the state after them, as ``Kernel.forward`` takes it.
+    """Where a stream stands. ``owner``: the emitted module that runs it. ``t``: steps so far. ``last``: the state after
+    them, as ``Kernel.forward`` takes it.
 
     ``inputs`` and ``targets`` hold the last k2 steps, each step twice, k2 rows apart, so that the steps of a window
     lie side by side: arrays (2 k2, batch, ...). ``starts`` has the states at which the windows to come begin, by the
     number of steps before them. A step changes the object in place; ``copy`` keeps a point of the stream.
     """
 
+    owner: Any
     k1: int
     k2: int
     batch: int
@@ -45,7 +47,7 @@ class WindowStream:
 
 
 def start_stream(
-    windows: tuple[int, int], xp: Any, inputs: Arrays, targets: Arrays, state: Arrays | None
+    module: Any, windows: tuple[int, int], xp: Any, inputs: Arrays, targets: Arrays, state: Arrays | None
 ) -> WindowStream:
     """A stream before its first step, with arrays for steps like ``inputs`` and ``targets``, (1, batch, ...)."""
     k1, k2 = windows
@@ -54,7 +56,8 @@ def start_stream(
         return {name: xp.zeros((2 * k2, *step.shape[1:]), step.dtype) for name, step in steps.items()}
 
     batch = next(iter(inputs.values())).shape[1]
-    return WindowStream(k1, k2, batch, 0, state, rings(inputs), rings(targets), {0: state})
+    own = None if state is None else {node: value.copy() for node, value in state.items()}
+    return WindowStream(module, k1, k2, batch, 0, own, rings(inputs), rings(targets), {0: own})
 
 
 def advance(
@@ -67,28 +70,31 @@ def advance(
             ring[row] = ring[row + stream.k2] = xp.asarray(steps[name][0])
     shares = xp.zeros((1, stream.batch), dtype)
     shares[...] = 1.0 / stream.batch
-    loss, stream.last = module.window_loss(params, inputs, targets, stream.last, shares)
-    stream.t += 1
-    if (stream.t + stream.k2) % stream.k1 == 0:  # a window to come begins here
-        stream.starts[stream.t] = stream.last
-    if stream.t % stream.k1:
-        return float(loss), None
-    start = max(stream.t - stream.k2, 0)
-    state = stream.starts[start]
-    following = max(stream.t + stream.k1 - stream.k2, 0)
-    stream.starts = {t: kept for t, kept in stream.starts.items() if t >= following}
-    first = start % stream.k2
-    rows = slice(first, first + stream.t - start)
-    shares = xp.zeros((stream.t - start, stream.batch), dtype)
-    shares[-stream.k1 :] = 1.0 / stream.batch
-    _, gradient, _ = module.window_gradient(
-        params,
-        {name: ring[rows] for name, ring in stream.inputs.items()},
-        {name: ring[rows] for name, ring in stream.targets.items()},
-        state,
-        shares,
-    )
-    return float(loss), module.Gradients(gradient)
+    loss, last = module.window_loss(params, inputs, targets, stream.last, shares)
+    t = stream.t + 1
+    starts = dict(stream.starts)
+    if (t + stream.k2) % stream.k1 == 0:  # a window to come begins here
+        starts[t] = last
+    gradient = None
+    if t % stream.k1 == 0:
+        start = max(t - stream.k2, 0)
+        first = start % stream.k2
+        rows = slice(first, first + t - start)
+        shares = xp.zeros((t - start, stream.batch), dtype)
+        shares[-stream.k1 :] = 1.0 / stream.batch
+        _, vector, _ = module.window_gradient(
+            params,
+            {name: ring[rows] for name, ring in stream.inputs.items()},
+            {name: ring[rows] for name, ring in stream.targets.items()},
+            starts[start],
+            shares,
+        )
+        gradient = module.Gradients(vector)
+        following = max(t + stream.k1 - stream.k2, 0)
+        starts = {moment: kept for moment, kept in starts.items() if moment >= following}
+    # Only now: a step that fails leaves the stream as it was, but for a row that its repetition writes again.
+    stream.last, stream.t, stream.starts = last, t, starts
+    return float(loss), gradient
 
 
 def array_module(module: Any, backend: str) -> Any:

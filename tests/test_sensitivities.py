@@ -440,3 +440,72 @@ def test_uoro_refuses_learned_initial_values() -> None:
     graph.nodes["a"]["initial"] = "parameter"
     with pytest.raises(rg.UnsupportedError, match="learned initial value of 'a'"):
         rg.compile(graph, method="uoro")
+
+
+# States belong to the kernel that made them.
+
+
+def one_step(graph: nx.MultiDiGraph, method: str, **options: int) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """A kernel, its state after three steps, and the inputs and targets of a step."""
+    kernel = rg.compile(graph, method=method, dtype="float64", **options)  # type: ignore[arg-type]
+    x, y = {"x": np.full((1, 2), 0.5)}, {"y": np.ones((1, 2))}
+    state = None
+    for _ in range(3):
+        _, _, state = kernel.step_and_gradient(kernel.init(0), state, x, y)
+    return kernel, state, x, y
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("rtrl", {}), ("rflo", {})),
+        (("tbptt", {"k1": 2, "k2": 4}), ("rtrl", {})),
+        (("rtrl", {}), ("tbptt", {"k1": 2, "k2": 4})),
+        (("tbptt", {"k1": 2, "k2": 4}), ("tbptt", {"k1": 5, "k2": 5})),
+        (("rtrl", {}), ("bptt-rtrl", {"block": 2})),
+        (("bptt-rtrl", {"block": 2}), ("rtrl", {})),
+    ],
+)
+def test_the_state_of_another_kernel_is_refused(first: tuple[str, Any], second: tuple[str, Any]) -> None:
+    _, state, x, y = one_step(recurrent(), first[0], **first[1])
+    other = rg.compile(recurrent(), method=second[0], dtype="float64", **second[1])
+    with pytest.raises(rg.DataError, match="another kernel"):
+        other.step_and_gradient(other.init(0), state, x, y)
+
+
+@pytest.mark.parametrize(("method", "options"), [("rtrl", {}), ("uoro", {}), ("bptt-rtrl", {"block": 2})])
+def test_a_copied_state_goes_its_own_way(method: str, options: dict[str, int]) -> None:
+    kernel, state, x, y = one_step(recurrent(), method, **options)
+    copied = state.copy()
+    results = [kernel.step_and_gradient(kernel.init(0), each, x, y) for each in (state, copied)]
+    assert results[0][0] == results[1][0]
+    assert error_of(results[0][1].vector, results[1][1].vector) == 0.0
+
+
+def test_a_jacobian_holds_a_given_state_fixed() -> None:
+    kernel, state, x, y = one_step(recurrent(), "rtrl")
+    params = kernel.init(0)
+    inputs = {"x": np.ones((4, 1, 2))}
+    found = kernel.jacobian(params, inputs, state)["y"]
+    assert error_of(found, kernel.jacobian(params, inputs, state, method="bptt")["y"]) < 1e-12
+    kernel.step_and_gradient(params, state, x, y)  # the stream is as it was
+
+
+def test_uoro_draws_anew_at_each_call() -> None:
+    kernel = rg.compile(recurrent(), method="uoro", dtype="float64")
+    params = draw(kernel, 0)
+    data = {"x": np.ones((5, 1, 2))}, {"y": np.zeros((5, 1, 2))}
+    first, second = (kernel.loss_and_gradient(params, *data)[1].vector.copy() for _ in range(2))
+    assert error_of(first, second) > 1e-6
+
+
+def test_rflo_keeps_what_is_on_no_loop() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=3, activation="tanh")
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "y", delay=1)
+    exact = evaluated(rg.gradient(graph), 0)
+    for name, value in evaluated(rg.gradient(graph, method="rflo"), 0).items():
+        assert error_of(value, exact[name]) < 1e-12

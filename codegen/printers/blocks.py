@@ -118,6 +118,12 @@ class State(dict):
         self.block = block
         self.time = block.time
 
+    def copy(self):
+        """A state of its own: what steps one leaves the other as it is."""
+        return State({node: value.copy() for node, value in self.items()}, deepcopy(self.block))
+
+    __copy__ = copy
+
 
 def step_and_gradient(params, state, inputs, targets):
     """One time step online: its loss, the gradient or None, and the next state. Memory does not grow with time.

@@ -20,9 +20,9 @@ from codegen.ufuncs import UFUNCS
 RESERVED = {
     "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
     "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T",
-    "VECTOR_SIZE", "advance", "base64", "batch", "cp", "direction", "dot", "error", "first", "forward", "given",
-    "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian", "jacobians",
-    "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product",
+    "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot", "error", "first", "forward",
+    "given", "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian",
+    "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product",
     "release_workspaces", "self", "sensitivities", "shares", "state", "state_gradients", "step", "step_and_gradient",
     "stream", "swept", "t", "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
@@ -88,7 +88,7 @@ class ModulePrinter(abc.ABC):
     def source(self) -> str:
         """The whole module."""
         functions = [self._function(self.prepare(function)) for function in self.program.functions]
-        text = "\n".join([self._docstring(), *self.imports, *self._tables(), *self._constants()]) + "\n"
+        text = "\n".join([self._docstring(), *self._imports(), *self._tables(), *self._constants()]) + "\n"
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
             text += "\n" + template.replace("{xp}", self.xp).replace("{held_bytes}", self.held_bytes)
         for name in sorted(self.helpers):
@@ -103,6 +103,13 @@ class ModulePrinter(abc.ABC):
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         with_forward = any(function.name == "forward" for function in self.program.functions)
         return f"{text}\n{support.STEP}" if with_forward else text
+
+    def _imports(self) -> list[str]:
+        """The import lines; deepcopy where a state carries more than arrays."""
+        lines = list(self.imports)
+        if self.frame:
+            lines.insert(lines.index("from collections.abc import Mapping") + 1, "from copy import deepcopy")
+        return lines
 
     def _docstring(self) -> str:
         lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]

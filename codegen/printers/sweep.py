@@ -303,14 +303,17 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str
     lines += [
         "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
         "        self.batch, self.time = batch, 0",
-        *(["        self.signs = {}  # where the random signs of each state come from"] if signs else []),
+        *(["        self.signs = {  # where the random signs of each state come from"] if signs else []),
+        *(
+            f"            {node!r}: np.random.default_rng([{seed}, {number}]),"
+            for number, (node, seed) in enumerate(signs.items())
+        ),
+        *(["        }"] if signs else []),
         "",
         "    def start(self, given):",
         '        """Before t = 1; ``given``: the state that is given, by node."""',
         "        self.time = 0",
     ]
-    for number, (node, seed) in enumerate(signs.items()):
-        lines.append(f"        self.signs[{node!r}] = np.random.default_rng([{seed}, {number}])")
     for name, buffer in buffers:
         lines.append(f"        self.{name}[...] = 0.0")
         if buffer.unit_of is not None:
@@ -319,7 +322,15 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str
                 lines.append(f"            self.{name}[...] = 1.0")
             else:
                 lines.append(f"            self.{name}[...] = {xp}.eye({buffer.rows}, dtype=DTYPE)")
-    return [*lines, "        return self"]
+    lines += [
+        "        return self",
+        "",
+        "    def copy(self):",
+        '        """Sensitivities of their own, with the same values."""',
+    ]
+    lines += ["        other = Sensitivities(0, self.batch)"]
+    lines += ["        other.__dict__.update(deepcopy(self.__dict__))", "        return other"]
+    return lines
 
 
 STATE = '''
@@ -330,6 +341,12 @@ class State(dict):
         super().__init__(nodes)
         self.sensitivities = sensitivities
         self.time = sensitivities.time
+
+    def copy(self):
+        """A state of its own: what steps one leaves the other as it is."""
+        return State({node: value.copy() for node, value in self.items()}, self.sensitivities.copy())
+
+    __copy__ = copy
 
 
 def _carried(state, batch):

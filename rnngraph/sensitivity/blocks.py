@@ -135,12 +135,14 @@ def _widen(found: dict[tuple[str, str], str], key: tuple[str, str], structure: s
 
 
 def _drop_weights(past: dict[str, list[tuple[Read, Jacobian]]]) -> list[str]:
-    """Leave out every path from an earlier time through a weight matrix; what remains is each unit's own past."""
+    """Leave out, on loops, what comes from an earlier time through a weight matrix: each unit's own past remains."""
     dropped = []
+    graph = nx.DiGraph((read.signal, state) for state, reads in past.items() for read, _ in reads)
+    loop = {name: k for k, members in enumerate(nx.strongly_connected_components(graph)) for name in members}
     for state, reads in past.items():
         kept = []
         for read, jacobian in reads:
-            if read.delay > 0 and jacobian.full is not None:
+            if read.delay > 0 and jacobian.full is not None and loop[read.signal] == loop[state]:
                 dropped.append(f"{read.signal}(t-{read.delay}) -> {state}(t)")
                 jacobian = Jacobian(jacobian.diagonal, None)
             if jacobian.diagonal != 0 or jacobian.full is not None:
