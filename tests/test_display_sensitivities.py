@@ -14,6 +14,7 @@ import sympy
 from random_graphs import random_graph
 from test_display import elman, in_dollars, latex_parts, lstm, mixed
 
+import rnngraph as rg
 from codegen.functions import FUNCTIONS, expand_primes
 from rnngraph import zoo
 from rnngraph.derive import derive
@@ -372,3 +373,43 @@ def test_printed_entries_are_the_values(graph: nx.MultiDiGraph, method: str, opt
             np.testing.assert_allclose(entries.compute(right, where), expected, rtol=1e-9, atol=1e-12, err_msg=line)
         count += 1
     assert count > 0
+
+
+def test_blocks_say_what_is_carried() -> None:
+    """Schmidhuber's rule: Lambda at the block's start, the recursion of P, and what the gradients get from it."""
+    system = rg.gradient(rg.zoo.elman(3, 4, 2, recurrence="dense"), method="bptt-rtrl")
+    text, latex = str(system), system.latex()
+    for line in (
+        "Lambda_a[l,k](t) = E_a[l,k](t) + sum_m(Lambda_s_a[l,m](t+1) * R[k,m])",
+        "Lambda_s_a[l,k](t) = tanh'(s_a[k](t)) * Lambda_a[l,k](t)",
+        "a sequence is cut into blocks of 4 steps",
+        "T is the number of its steps",
+        "s(T): the joint state at the end of the block, 4 units: a(T)",
+        "E_a[l,k](t): 1 where s[l](T) is a[k](t), else 0",
+        "Lambda_v[l,k](t): derivative of s[l](T) by v[k](t)",
+        "J[l,m]: derivative of s[l](T) by s[m](0) for each sequence, made of Lambda_a(0)",
+        "e[l]: derivative of the block's part of L by s[l](0) for each sequence, made of delta_a(0)",
+        "dL/dR[i,j] gets, beside what its equation says, sum_l(P_R[l,ij] * e[l]) of each sequence",
+        "P_R[l,ij] <- sum_m(J[l,m] * P_R[m,ij]) + sum over t of a[i](t-1) * Lambda_s_a[l,j](t)",
+        "P_b_a[l,j] <- sum_m(J[l,m] * P_b_a[m,j]) + sum over t of Lambda_s_a[l,j](t)",
+        "nothing is carried for V, b_y",
+    ):
+        assert line in text, line
+    assert r"$P_W[l,ij] \gets \sum_{m} \left(J[l,m] \, P_W[m,ij]\right) + \sum_{t=1}^{T} x[i](t) \," in latex
+    assert "= dL/dv(t)" not in text
+
+
+def test_blocks_name_the_past_and_initial_values() -> None:
+    """Delays give a state several moments; a learned initial value starts P as the unit matrix."""
+    text = str(rg.gradient(rg.zoo.narx(1, 3, 1, 2, 5), method="bptt-rtrl", block=2))
+    assert "5 units: y(T-4), ..., y(T), one after the other; s(0), that at its start: y(-4), ..., y(0)" in text
+    graph = rg.zoo.elman(3, 4, 2, recurrence="dense")
+    graph.nodes["a"]["initial"] = "parameter"
+    text = str(rg.gradient(graph, method="bptt-rtrl", block=2))
+    assert "before the first block 1 where s[l](0) is a[j](t) at a t <= 0 and that state is not given" in text
+
+
+def test_blocks_without_a_state() -> None:
+    """Nothing is carried, and the text says so."""
+    text = str(rg.gradient(rg.zoo.feedforward([2, 3, 1]), method="bptt-rtrl"))
+    assert "the network has no state: nothing is carried from block to block" in text
