@@ -6,6 +6,8 @@ at once. Kept are
 
     by BPTT              what the backward pass reads of the forward pass and of the data, at all T steps
     by truncated BPTT    the same at the last k2 steps
+    by bptt-rtrl         the same at the steps of a block of h steps, the state at its start, and two values of the
+                         derivative P of the joint state by the parameters, whatever T is
     by sensitivities     the states and the sensitivities that the next step reads, whatever T is; of a sensitivity
                          one value more, since the last is read while the next is made
 
@@ -24,6 +26,7 @@ import numpy as np
 import sympy
 
 from codegen.functions import PointwiseFunction, expand_primes
+from rnngraph import cost_blocks
 from rnngraph.equations import (
     BoundarySum,
     Contraction,
@@ -42,7 +45,7 @@ from rnngraph.equations import (
     symbols_of,
 )
 from rnngraph.errors import OptionError, UnsupportedError
-from rnngraph.sizes import K1, K2, B, SizedSystem, Sizes, T, formula
+from rnngraph.sizes import BLOCK, K1, K2, B, SizedSystem, Sizes, T, formula
 
 SHOWN = 5  # contributions
 FORWARD_KINDS = ("input", "target", "weight", "unit", "sum")
@@ -83,7 +86,7 @@ class Cost:
 
     ``rule``: the learning rule, "" without a gradient. ``sizes`` maps the symbols to their numbers in this network,
     ``layers`` to the layers that are so wide. Symbols: n_<layer> (units), B (sequences at once), T (steps), k1 and k2
-    of truncated BPTT.
+    of truncated BPTT, h (steps of a block).
     """
 
     rule: str
@@ -156,6 +159,8 @@ def _percent(part: int, whole: int) -> str:
 
 def _number(expression: Expression, sizes: Mapping[Expression, int], length: int = 100, batch: int = 1) -> int:
     values = {symbol: sympy.Integer(value) for symbol, value in sizes.items()}
+    if BLOCK in sizes:  # nor is a block
+        values[BLOCK] = sympy.Integer(min(sizes[BLOCK], length))
     if K2 in sizes and not expression.has(K1):  # a history is never longer than the sequence
         values[K2] = sympy.Integer(min(sizes[K2], length))
     return int(sympy.ceiling(expression.xreplace({**values, T: sympy.Integer(length), B: sympy.Integer(batch)})))
@@ -197,8 +202,16 @@ class _Count:
         for total in self.system.totals:
             for piece in total.contributions:
                 flops += self._contribution(total, piece)
-        kept = self._sensitivities() if any(signal.rows for signal in self.system.signals.values()) else self._history()
         sizes = dict(self.sizes.values)
+        if (carry := self.system.carry) is not None:
+            flops += [Share(*found) for found in cost_blocks.flops(carry, self.sizes)]
+            found_kept = cost_blocks.kept(carry, self.sizes, self.system.state_depths)
+            kept = [*(Share(*found) for found in found_kept), *self._history()]
+            sizes[BLOCK] = carry.length
+        elif any(signal.rows for signal in self.system.signals.values()):
+            kept = self._sensitivities()
+        else:
+            kept = self._history()
         if self.system.windows is not None:
             sizes |= dict(zip((K1, K2), self.system.windows, strict=True))
         trained = any(total.kind == "gradient" for total in self.system.totals)
@@ -338,7 +351,7 @@ class _Count:
         for total in self.system.totals:
             if total.kind == "gradient":
                 reads += [read.signal for piece in total.contributions for read in self._contribution_reads(piece)]
-        length = K2 if self.system.windows is not None else T
+        length = K2 if self.system.windows is not None else BLOCK if self.system.carry is not None else T
         return [
             Share(f"{name}(t) of every step", B * length * self.sizes.of(name))
             for name in dict.fromkeys(reads)

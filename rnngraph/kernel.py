@@ -213,13 +213,18 @@ class Kernel:
         k2 steps, and the states where the windows to come begin. Where parameters change on the way, the window is
         run again with the present ones, from the state that the stream had at its start.
 
+        With method="bptt-rtrl" the gradient comes with the last step of each block, and is that of the sum of the
+        block's losses, through all earlier blocks too; else it is None. For constant parameters and T a multiple of
+        the block, the sum of the gradients divided by T is that of ``loss_and_gradient``. Memory is fixed: the inputs
+        and targets of a block, and the derivative of the state by the parameters at its start.
+
         Raises UnsupportedError for a rule that needs the whole sequence, DataError for data of wrong names, shapes,
         dtypes or values, or for another batch than that of the stream.
         """
         if not self.program.online and self.program.windows is None:
             raise UnsupportedError(
                 "step_and_gradient", f"method={str(self.compilation.rule)!r}, a rule that needs the whole sequence",
-                "a rule that learns online", "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
+                "a rule that learns online", "compile with method='rtrl', 'focused', 'snap', 'bptt-rtrl' or 'tbptt'",
             )  # fmt: skip
         steps = [self._one_step(what, given) for what, given in (("input", inputs), ("target", targets))]
         stream = state if isinstance(state, WindowStream) else None

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import sympy
 
-from rnngraph.equations import Equation, Expression, Signal, is_along_rows, meaning, reads_of, symbols_of
+from rnngraph.equations import Carry, Equation, Expression, Signal, is_along_rows, meaning, reads_of, symbols_of
 
 SUMMANDS = 5  # of a formula, before it is cut short
 
@@ -21,8 +21,8 @@ def size_symbol(name: str) -> Expression:
     return sympy.Symbol(name, integer=True, positive=True)
 
 
-# Steps, sequences at once, the windows of truncated BPTT.
-T, B, K1, K2 = (size_symbol(name) for name in ("T", "B", "k1", "k2"))
+# Steps, sequences at once, the windows of truncated BPTT, the steps of a block.
+T, B, K1, K2, BLOCK = (size_symbol(name) for name in ("T", "B", "k1", "k2", "h"))
 
 
 class SizedSystem(Protocol):
@@ -40,6 +40,8 @@ class SizedSystem(Protocol):
     def outputs(self) -> tuple[str, ...]: ...
     @property
     def state_depths(self) -> Mapping[str, int]: ...
+    @property
+    def carry(self) -> Carry | None: ...
 
 
 class Sizes:
@@ -117,6 +119,11 @@ class Sizes:
             self._rows[name] = found if self.number(found) == number else sympy.Integer(number)
         return self._rows[name]
 
+    def joint_state(self) -> Expression:
+        """The units of all states that are carried from block to block, with their past."""
+        depths, carry = self.system.state_depths, self.system.carry
+        return sympy.Add(*(depths[state] * self.of(state) for state in (carry.starts if carry is not None else ())))
+
     def number(self, expression: Expression) -> int:
         """An expression in the sizes alone as a number."""
         return int(expression.xreplace(self.values))
@@ -142,6 +149,8 @@ class Sizes:
             if signal.kind == "sensitivity" and self.is_full(name):
                 return sympy.Mul(*shape)
             return shape[0] if len(shape) == 2 else sympy.Integer(1)
+        if self.system.carry is not None:  # a row for each unit of the joint state
+            return self.joint_state()
         equation = self.equation.get(name)
         if equation is None:
             return sympy.Integer(signal.rows)

@@ -24,6 +24,15 @@ def recall(steps: int = 8, length: int = 24, batch: int = 5) -> Any:
     return {"x": x}, {"y": y}
 
 
+def test_blocks_are_listed_with_their_cost() -> None:
+    """Exact, and of fixed memory."""
+    short, long = (rg.compare(ELMAN, recall(length=length), ["bptt-rtrl"]).rows[0] for length in (24, 48))
+    assert short.exact and not short.refused
+    np.testing.assert_allclose(short.cosine, 1.0, atol=1e-9)
+    assert short.memory == long.memory > 0
+    assert short.flops_per_step == rg.gradient(ELMAN, method="bptt-rtrl").cost().numbers(24, 5).flops_per_step
+
+
 def test_exact_rules_agree_and_approximate_ones_do_not() -> None:
     found = rg.compare(ELMAN, recall(), RULES, steps=60, every=20)
     assert found.updates == (0, 20, 40, 60)

@@ -13,7 +13,7 @@ import sympy
 import rnngraph as rg
 from codegen.sweep import Sweep
 from rnngraph import zoo
-from rnngraph.sizes import B, T, formula, size_symbol
+from rnngraph.sizes import BLOCK, B, T, formula, size_symbol
 
 X, A, Y, H = (size_symbol(f"n_{name}") for name in "xayh")
 ELMAN = zoo.elman(3, 16, 2, recurrence="dense")
@@ -93,7 +93,42 @@ def test_truncated_windows() -> None:
     assert "Memory grows with k2." in str(cost)
 
 
-@pytest.mark.parametrize("method", ["bptt", "rtrl", "snap", "rflo", "uoro"])
+def test_blocks_of_elman_by_hand() -> None:
+    """P times J at the end of each block of h steps; the direct effects as many rows as the state has units."""
+    cost = rg.gradient(ELMAN, method="bptt-rtrl").cost()
+    assert cost.rule == "bptt-rtrl(block=16)"
+    assert cost.sizes[BLOCK] == 16
+    entries = A * (X + A + 1)  # parameters before the state
+    plain = rg.gradient(ELMAN).cost()
+    sweep = A * 2 * A**2 + A * A + 2 * A  # Lambda R and (1 - a^2) Lambda on A rows; 1 - a^2
+    direct = A * (2 * X * A + 2 * A**2 + A)
+    ends = (2 * A**2 * entries + A * entries) + 2 * A * entries
+    expected = plain.flops_per_step + B * (sweep + direct + ends / BLOCK)
+    assert cost.flops_per_step == sympy.expand(expected)
+    history = plain.memory / T * BLOCK
+    assert cost.memory == sympy.expand(history + B * (2 * A * entries + A))
+    assert sympy.degree(sympy.expand(cost.flops_per_step.subs(BLOCK, A)), A) == 3  # O(n^3) a step
+    assert cost.numbers(T=100).memory == cost.numbers(T=10000).memory
+    assert cost.numbers(T=10).memory == 2 * 16 * 16 * 20 + 16 + 10 * 24
+    assert "Memory does not depend on T." in str(cost)
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_blocks_count_the_past_of_a_state(block: int) -> None:
+    """Delays up to 3: the joint state has 3 values of y."""
+    graph = zoo.narx(2, 6, 3, 2, 3)
+    kernel = rg.compile(graph, method="bptt-rtrl", block=block)
+    numbers, n = kernel.equations.cost().numbers(), 3 * 3
+    carry = kernel.equations.carry
+    assert carry is not None and carry.size == n
+    entries = sum(value.size for value in kernel.init(0).values())
+    parts = {share.what: share.amount for share in kernel.equations.cost().kept}
+    carried = sum(parts[f"P_{name}, the last and the next"] for name in carry.direct)
+    assert int(carried.xreplace({**kernel.equations.cost().sizes, B: 1})) == 2 * n * entries
+    assert numbers.memory > 2 * n * entries
+
+
+@pytest.mark.parametrize("method", ["bptt", "rtrl", "snap", "rflo", "uoro", "bptt-rtrl"])
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -14,6 +14,7 @@ import sympy
 from random_graphs import random_graph
 from test_display import elman, in_dollars, latex_parts, lstm, mixed
 
+import rnngraph as rg
 from codegen.functions import FUNCTIONS, expand_primes
 from rnngraph import zoo
 from rnngraph.derive import derive
@@ -372,3 +373,103 @@ def test_printed_entries_are_the_values(graph: nx.MultiDiGraph, method: str, opt
             np.testing.assert_allclose(entries.compute(right, where), expected, rtol=1e-9, atol=1e-12, err_msg=line)
         count += 1
     assert count > 0
+
+
+def test_blocks_say_what_is_carried() -> None:
+    """Schmidhuber's rule: Lambda at the block's start, the recursion of P, and what the gradients get from it."""
+    system = rg.gradient(rg.zoo.elman(3, 4, 2, recurrence="dense"), method="bptt-rtrl")
+    text, latex = str(system), system.latex()
+    for line in (
+        "Lambda_a[l,k](t) = E_a[l,k](t) + sum_m(Lambda_s_a[l,m](t+1) * R[k,m])",
+        "Lambda_s_a[l,k](t) = tanh'(s_a[k](t)) * Lambda_a[l,k](t)",
+        "a sequence is cut into blocks of 4 steps",
+        "T is the number of its steps",
+        "s(T): the joint state at the end of the block, 4 units: a(T)",
+        "E_a[l,k](t): 1 where s[l](T) is a[k](t), else 0",
+        "Lambda_v[l,k](t): derivative of s[l](T) by v[k](t)",
+        "J[l,m]: derivative of s[l](T) by s[m](0) for each sequence, made of Lambda_a(0)",
+        "e[l]: derivative of the block's part of L by s[l](0) for each sequence, made of delta_a(0)",
+        "dL/dR[i,j] gets, beside what its equation says, sum_l(P_R[l,ij] * e[l]) of each sequence",
+        "P_R[l,ij] <- sum_m(J[l,m] * P_R[m,ij]) + sum over t of a[i](t-1) * Lambda_s_a[l,j](t)",
+        "P_b_a[l,j] <- sum_m(J[l,m] * P_b_a[m,j]) + sum over t of Lambda_s_a[l,j](t)",
+        "nothing is carried for V, b_y",
+    ):
+        assert line in text, line
+    assert r"$P_W[l,ij] \gets \sum_{m} \left(J[l,m] \, P_W[m,ij]\right) + \sum_{t=1}^{T} x[i](t) \," in latex
+    assert "= dL/dv(t)" not in text
+
+
+def test_blocks_name_the_past_and_initial_values() -> None:
+    """Delays give a state several moments; a learned initial value starts P as the unit matrix."""
+    text = str(rg.gradient(rg.zoo.narx(1, 3, 1, 2, 5), method="bptt-rtrl", block=2))
+    assert "5 units: y(T-4), ..., y(T), one after the other; s(0), that at its start: y(-4), ..., y(0)" in text
+    graph = rg.zoo.elman(3, 4, 2, recurrence="dense")
+    graph.nodes["a"]["initial"] = "parameter"
+    text = str(rg.gradient(graph, method="bptt-rtrl", block=2))
+    assert "before the first block 1 where s[l](0) is a[j](t) at a t <= 0 and that state is not given" in text
+
+
+def test_blocks_without_a_state() -> None:
+    """Nothing is carried, and the text says so."""
+    text = str(rg.gradient(rg.zoo.feedforward([2, 3, 1]), method="bptt-rtrl"))
+    assert "the network has no state: nothing is carried from block to block" in text
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("graph", [elman(), zoo.lstm(2, 3, 2, peepholes=True), zoo.narx(2, 3, 2, 2, 3)])
+def test_the_printed_recursion_carries_the_gradient(graph: nx.MultiDiGraph, block: int) -> None:
+    """The legend's lines for P, computed as they stand: gradients of the whole sequence, blocks shorter than a delay
+    among them."""
+    system = gradient(graph, method="bptt-rtrl", block=block)
+    carry, depths, text = system.carry, system.state_depths, as_text(system)
+    assert carry is not None
+    random, T = np.random.default_rng(0), 6
+    given = {
+        name: random.normal(size=(T, 1, signal.size))
+        for name, signal in system.signals.items()
+        if signal.kind in ("input", "target", "weight")
+    }
+    parameters = {name: random.normal(size=shape) for name, shape in system.parameters.items()}
+    P = {name: np.zeros((carry.size, *shape)) for name, shape in system.parameters.items()}
+    state: dict[str, Any] = {}
+    gradients: dict[str, Any] = {total.name: 0.0 for total in system.totals}
+    for first in range(0, T, block):
+        seeds = {
+            seed: np.zeros((block, 1, carry.size, system.signals[node].size)) for node, seed in carry.seeds.items()
+        }
+        columns, errors = [], []
+        now = {name: values[first : first + block] for name, values in given.items()}
+        for node, start in carry.starts.items():
+            size, depth = system.signals[node].size, depths[node]
+            for k, unit in itertools.product(range(max(0, depth - block), depth), range(size)):
+                seeds[carry.seeds[node]][block - depth + k, 0, start + k * size + unit, unit] = 1.0
+        here = Evaluation(system, block, 1, {**now, **seeds}, parameters, state)
+        for node, start in carry.starts.items():
+            size, depth = system.signals[node].size, depths[node]
+            for k, rows in enumerate(here.boundary(carry.adjoints[node], depth)):  # at t = k - depth + 1 <= 0
+                seed = np.zeros((carry.size, size))
+                if k + 1 > block:  # E is 1 there, too: s(T) still has what was before the block
+                    seed[start + (k - block) * size :][:size] = np.eye(size)
+                columns.append(rows[0] + seed)
+            errors += [error[0] for error in here.boundary(system.state_adjoints[node], depth)]
+        J, e = np.concatenate(columns, axis=1), np.concatenate(errors)
+        for total in system.totals:
+            gradients[total.name] += here.total(total) + (np.tensordot(e, P[total.of], 1) if total.of else 0.0)
+        for name in P:
+            line = re.search(rf"P_{name}(?:\[\w*,?\w*\])? <- sum_m\(.*?\]\)(.*), for each sequence", text)
+            P[name] = np.tensordot(J, P[name], 1)
+            for piece in line[1].split(" + sum over t of ")[1:] if line else ():
+                reads = [READ.fullmatch(factor) for factor in piece.split(" * ")]
+                for t in range(1, block + 1):
+                    values = [np.squeeze(here.value(each[1], t - int(each[3] or 0))[0]) for each in reads if each]
+                    letters = [(each[2] or "").replace(",", "") for each in reads if each]
+                    free = "l" + "".join(letter for letter in "ij" if letter in "".join(letters))
+                    P[name] += np.einsum(f"{','.join(letters)}->{free}", *values).reshape(P[name].shape)
+        state = {
+            node: np.stack([here.value(node, t) for t in range(block - depth + 1, block + 1)])
+            for node, depth in depths.items()
+        }
+    whole = gradient(graph)
+    expected = Evaluation(whole, T, 1, given, parameters)
+    for total in whole.totals:
+        np.testing.assert_allclose(gradients[total.name], expected.total(total), rtol=1e-9, atol=1e-12)

@@ -166,6 +166,25 @@ def test_a_stream_sums_to_the_batch_form(block: int, backend: str) -> None:
     assert_close(summed / 12, to_numpy(packed.vector), TOLERANCE, "gradient")
 
 
+@pytest.mark.parametrize("block", [1, 4])
+def test_a_kernel_steps_through_a_stream(block: int, backend: str) -> None:
+    """``Kernel.step_and_gradient``: None within a block; the sum over t / T is the gradient of the whole."""
+    graph = NETWORKS["lstm"]
+    losses = losses_of(graph, 0)
+    problem = problem_for(graph, 2, losses, T=12, with_weights=False, with_state=False)
+    kernel = rg.compile(graph, loss=losses, method="bptt-rtrl", block=block, dtype="float64", backend=backend)
+    whole, expected = kernel.loss_and_gradient(problem.parameters, problem.inputs, problem.targets)
+    state, total, found = None, 0.0, np.zeros(kernel.program.vector_size)
+    for t in range(12):
+        step = [{name: values[t] for name, values in each.items()} for each in (problem.inputs, problem.targets)]
+        loss, gradients, state = kernel.step_and_gradient(problem.parameters, state, *step)
+        total += loss
+        assert (gradients is None) == ((t + 1) % block > 0)
+        found += 0.0 if gradients is None else to_numpy(gradients.vector)
+    assert_close(total / 12, np.asarray(to_numpy(whole)), TOLERANCE, "loss")
+    assert_close(found / 12, to_numpy(expected.vector), TOLERANCE, "gradient")
+
+
 def test_a_stream_takes_the_last_state_only() -> None:
     """An older state belongs to a block that has gone on."""
     graph = NETWORKS["elman"]

@@ -21,6 +21,7 @@ import sympy
 from codegen.functions import PrimeFunction, exp
 from rnngraph.equations import (
     BoundarySum,
+    Carry,
     Contraction,
     Contribution,
     Equation,
@@ -41,7 +42,8 @@ from rnngraph.rules import RULES
 
 FORWARD, LOSS, TANGENTS, BACKWARD, GRADIENTS = "Forward", "Loss", "Tangents", "Backward", "Gradients"
 ERRORS, JACOBIANS, SENSITIVITIES = "Errors of one step", "Jacobians of one step", "Sensitivities"
-SECTIONS = (FORWARD, LOSS, BACKWARD, ERRORS, JACOBIANS, SENSITIVITIES, GRADIENTS, TANGENTS)
+END_STATE = "Backward from the end state of a block"
+SECTIONS = (FORWARD, LOSS, BACKWARD, END_STATE, ERRORS, JACOBIANS, SENSITIVITIES, GRADIENTS, TANGENTS)
 WRITTEN_OUT = ("adjoint", "auxiliary", "jacobian")  # the kinds of signals that may disappear into their reader
 
 SOFTMAX = sympy.Function("softmax")
@@ -68,6 +70,10 @@ class SystemLike(Protocol):
     def input_adjoints(self) -> Mapping[str, str]: ...
     @property
     def state_adjoints(self) -> Mapping[str, str]: ...
+    @property
+    def state_depths(self) -> Mapping[str, int]: ...
+    @property
+    def carry(self) -> Carry | None: ...
     @property
     def windows(self) -> tuple[int, int] | None: ...
     @property
@@ -157,6 +163,8 @@ class _Inlining:
         self.at_boundary = {
             part.signal for total in system.totals for part in total.contributions if isinstance(part, BoundarySum)
         } | set(system.state_adjoints.values())
+        if system.carry is not None:
+            self.at_boundary |= set(system.carry.adjoints.values())
         self.readers: dict[str, list[str]] = {}
         self.sections: dict[str, str] = {}
         self.reader_of: dict[str, str] = {}
@@ -203,7 +211,9 @@ class _Inlining:
         kinds = {"adjoint": backward, "tangent": TANGENTS, "jacobian": JACOBIANS, "sensitivity": SENSITIVITIES}
         for name in self.equations:
             kind = self.system.signals[name].kind
-            if kind != "auxiliary":
+            if self.system.carry is not None and self.system.signals[name].rows:
+                self.sections[name] = END_STATE
+            elif kind != "auxiliary":
                 self.sections[name] = kinds.get(kind, FORWARD)
         waiting = [name for name in self.equations if name not in self.sections]
         for name in waiting:
@@ -243,6 +253,10 @@ class _Inlining:
                     self.readers.setdefault(contribution.signal, []).append(_key(total))
         for name in (*self.system.outputs, *_values(self.system.input_adjoints), *_values(self.system.state_adjoints)):
             self.readers.setdefault(name, []).append("")
+        if (carry := self.system.carry) is not None:  # what is carried is written below the equations
+            summed = [piece for pieces in carry.direct.values() for piece in pieces]
+            for name in (*carry.adjoints.values(), *(name for piece in summed for name in _with_rows(piece))):
+                self.readers.setdefault(name, []).append("")
 
     def _count(self, expression: Expression, reader: str) -> None:
         counts = Counter(node for node in sympy.preorder_traversal(expression) if node.is_Symbol)
@@ -367,6 +381,13 @@ class _Inlining:
 def _key(total: Total) -> str:
     """A total as a reader: no signal's name, so that a node may be called "loss"."""
     return f"{total.name}@total"
+
+
+def _with_rows(piece: Contribution) -> list[str]:
+    """The adjoints of the end state that a direct effect sums."""
+    if isinstance(piece, PointwiseSum):
+        return [read.signal for read in reads_of(piece.expression)]
+    return [piece.right] if isinstance(piece, Outer) else []
 
 
 def _factor(expression: Expression) -> Expression:

@@ -63,7 +63,7 @@ def escape(text: str) -> str:
 class LatexWriter(Writer):
     r"""LaTeX: ``\odot`` is elementwise, juxtaposition a matrix product or a product with a number."""
 
-    signs = Signs(r"t = 1, \ldots, T", r"t \le 0", r"\odot", r" \times ", r"1 / (T \cdot \text{batch})")
+    signs = Signs(r"t = 1, \ldots, T", r"t \le 0", r"\odot", r" \times ", r"1 / (T \cdot \text{batch})", r"\gets")
 
     def line(self, equation: DisplayEquation) -> str:
         """The equation with its alignment mark."""

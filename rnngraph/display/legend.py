@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from rnngraph.display.carried import block_lines
 from rnngraph.display.indexed import MATRIX
 from rnngraph.display.inline import SystemLike, goes_forward, rule_name
 from rnngraph.display.writer import Writer
@@ -66,12 +67,13 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
             lines.append(
                 f"{named_signal}: weight of step {math('t')} of a sequence, {math(signs.share)};"
                 " weights that are given are divided by their sum"
+                + (f" ({math('T')} and the sum are here those of the whole sequence)" if system.carry else "")
             )
-    lines += _windows(system, writer)
+    lines += _windows(system, writer) + block_lines(system, writer)
     forward = goes_forward(system)
     if forward:
         lines += _one_step(system, writer, shown)
-    elif system.windows is None and any(signal.kind == "adjoint" for signal in signals):
+    elif system.windows is None and system.carry is None and any(signal.kind == "adjoint" for signal in signals):
         delta = f"{writer.name('delta_v')}(t) = {writer.derivative('v')}(t)"
         prime = math("f'")
         lines.append(

@@ -19,13 +19,14 @@ class Piece(NamedTuple):
 
 class Signs(NamedTuple):
     """How the legend writes: all steps, the times before them, the elementwise product, a shape's product, the share of
-    one step among all."""
+    one step among all, the arrow of what is computed anew."""
 
     steps: str
     before: str
     elementwise: str
     by: str
     share: str
+    becomes: str
 
 
 class Notation(ABC):

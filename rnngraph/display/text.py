@@ -69,7 +69,7 @@ def _escape(character: str) -> str:
 class TextWriter(Writer):
     """Plain text: ``*`` is elementwise, juxtaposition a matrix product."""
 
-    signs = Signs("t = 1..T", "t <= 0", "*", "x", "1/(T batch)")
+    signs = Signs("t = 1..T", "t <= 0", "*", "x", "1/(T batch)", "<-")
 
     def line(self, equation: DisplayEquation) -> str:
         """The equation on one line."""
