@@ -54,12 +54,14 @@ lint: $(VENV)/.dev ## ruff and mypy
 gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sympy networkx cupy torch); installs nothing
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
 
-benchmark: $(VENV)/.peers ## time the emitted kernels beside a hand-written one and torch; tables in benchmarks/results
+benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, torch and JAX; tables in benchmarks/results
 	$(BIN)/python -m benchmarks.lstm
+	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time
+	$(BIN)/python -m benchmarks.second_order
 
 golden: $(VENV)/.test ## write golden files, README output and file lists anew from what is there now
-	$(PYTEST) -q tests/test_golden.py tests/test_examples.py --update-golden
+	$(PYTEST) -q tests/test_golden.py tests/test_examples.py tests/test_learning_rules_page.py --update-golden
 
 clean: ## remove what the other targets made, .venv included
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,8 +36,10 @@ Array = NDArray[Any]
 
 @dataclass
 class Interpreter:
-    """One run. ``vector`` and ``gradient`` are the parameter and gradient vectors; ``given`` has "inputs", "targets",
-    "state" (mappings) and "weights" (an array (T, batch) or None). Results are collected in ``results``."""
+    """One run. ``vector``, ``gradient`` and ``direction`` are the vectors of the parameters, the gradient and the
+    direction; ``given`` has "inputs", "targets", "state" (mappings) and "weights" or "shares" (an array (T, batch);
+    weights may be None).
+    Results are collected in ``results``."""
 
     T: int
     batch: int
@@ -46,6 +48,7 @@ class Interpreter:
     given: Mapping[str, Any]
     buffers: dict[str, Array] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    direction: Array | None = None
 
     def run(self, function: Function) -> dict[str, Any]:
         """Run every statement; the results by kind: "output", "state", ... each a mapping, and "loss"."""
@@ -82,6 +85,7 @@ class Interpreter:
         elif isinstance(statement, Load):
             self._load(statement)
         else:
+            assert isinstance(statement, Store), f"{type(statement).__name__} is not interpreted"
             self._store(statement)
 
     def _repeated(self, view: View, target: View, t: int | None) -> Array:
@@ -112,10 +116,14 @@ class Interpreter:
             target[...] = self.given["targets"][statement.name]
         elif statement.what == "classes":
             target[...] = self.given["targets"][statement.name][..., None] == np.arange(statement.target.columns)
+        elif statement.what == "share":
+            target[...] = self.given["shares"][..., None]
         elif statement.what == "weight":
             weights = self.given.get("weights")
             scale = self.T * self.batch if weights is None else weights.sum()
             target[...] = (np.ones((self.T, self.batch)) if weights is None else weights)[..., None] / scale
+        elif statement.what == "state_tangent" and statement.name in self.given["state"]:
+            target[...] = 0.0
         elif statement.name in self.given["state"]:
             target[...] = self.given["state"][statement.name].reshape(target.shape)
         else:
@@ -159,8 +167,10 @@ class Interpreter:
         if buffer.storage == "constant":
             assert buffer.values is not None
             return buffer.values
-        if buffer.storage in ("parameter", "gradient"):
-            vector = self.vector if buffer.storage == "parameter" else self.gradient
+        if buffer.storage in ("parameter", "direction", "gradient"):
+            vectors = {"parameter": self.vector, "direction": self.direction, "gradient": self.gradient}
+            vector = vectors[buffer.storage]
+            assert vector is not None, f"{buffer.name} without a direction"
             return vector[buffer.offset : buffer.offset + buffer.rows * buffer.columns].reshape(
                 buffer.rows, buffer.columns
             )

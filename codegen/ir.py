@@ -14,7 +14,7 @@ Grammar
                | Copy        target = source                                      (a vector is repeated)
                | Fill        target = number
                | Reduce      target (+)= sum or log-sum-exp of source over an axis
-               | Load        target = what the caller gave (input, target, step weight, state)
+               | Load        target = what the caller gave (input, target, step weight, state), or its derivative
                | Store       what the caller gets (output, state, gradient of an input or of the state, loss)
     View       = buffer, time, rows, columns, transposed
     time       = Step(offset)         the row t-1+offset of a sequence, t the enclosing loop's variable
@@ -25,8 +25,8 @@ Grammar
 A sequence or step view has shape (time, batch, columns) or (batch, columns); in a MatMul and in a row sum, time and
 batch count as one axis. Operands of an Assign have the target's shape, or one column, or are vectors over the columns.
 Storage: "workspace" buffers persist per (T, batch) and are zeroed once, when they are made: padding that is never
-written reads 0. "parameter" and "gradient" buffers are views at ``offset`` of the one parameter or gradient vector;
-"constant" buffers hold ``values``.
+written reads 0. "parameter", "direction" and "gradient" buffers are views at ``offset`` of one vector each, laid out
+alike: the parameters, the direction in which derivatives are taken, the result. "constant" buffers hold ``values``.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Buffer:
     columns: int
     rows: int = 0
     length: Bound = Bound(0)
-    storage: str = "workspace"  # or "parameter", "gradient", "constant"
+    storage: str = "workspace"  # or "parameter", "direction", "gradient", "constant"
     offset: int = 0
     values: NDArray[np.float64] | None = field(default=None, compare=False)
     note: str = field(default="", compare=False)
@@ -198,8 +198,9 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Load:
-    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight", "state". A state that is
-    not given is filled with ``default``, a number or a vector view."""
+    """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight" (divided by the sum of all),
+    "share" (a weight that is one already), "noise" (random signs), "state". A state that is not given is filled with
+    ``default``, a number or a vector view; "state_tangent" is 0 where the state is given, else ``default``."""
 
     target: View
     what: str
@@ -246,7 +247,12 @@ Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Stor
 
 @dataclass(frozen=True)
 class Function:
-    """One entry point: ``name`` is "forward", "loss" or "loss_and_gradient". ``body`` runs for given T and batch."""
+    """One entry point: ``name`` is "forward", "loss", "loss_and_gradient", "hessian_vector_product" or "jacobian".
+    ``body`` runs for given T and batch.
+
+    "window_loss" and "window_gradient" run on a part of a sequence: step weights are taken as they are, and the state
+    after the last step is a result too.
+    """
 
     name: str
     body: tuple[Statement, ...]
@@ -287,7 +293,8 @@ class Program:
     ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
     equations).
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
-    differentiates by.
+    differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
+    "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
     """
 
     functions: tuple[Function, ...]
@@ -302,6 +309,13 @@ class Program:
     header: tuple[str, ...]
     rules: dict[str, str]
     wrt: tuple[str, ...] = ("parameters",)
+    windows: tuple[int, int] | None = None
+    noise_seed: int = 0
+
+    @property
+    def online(self) -> bool:
+        """Whether its gradient goes forward in time."""
+        return any(isinstance(statement, Opaque) for function in self.functions for statement in function.body)
 
 
 def views_of(statement: Statement) -> list[View]:

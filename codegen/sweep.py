@@ -11,6 +11,8 @@ Grammar
                   | RowSum       target (+)= sum over the columns of source
                   | Seed         target += the unit matrix, in rows that go on with t, in the last steps
                   | Contract     gradient += sum over the batch of a sensitivity with an error
+                  | SumAll       target (+)= sum over rows and units of the source
+                  | Record       the step's Jacobian of an output by a parameter = a sensitivity
     RowView   = buffer, delay                the value at t - delay: (batch, rows, columns)
     Operand   = RowView, or a View of a vector: on every row, or with its units down the rows, or of a matrix parameter
 
@@ -51,6 +53,7 @@ class RowView:
     buffer: RowBuffer
     delay: int = 0
     diagonal: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,12 @@ class Expand:
 
 @dataclass(frozen=True)
 class Contract:
-    """``gradient``: the parameter's place. ``local``: element by element, else over the units of each row."""
+    """``gradient``: the parameter's place. ``local``: element by element, else over the units of each row. Without an
+    error the sensitivity itself is added up."""
 
     gradient: View
     sensitivity: RowView
-    error: View
+    error: View | None
     local: bool
     note: str = ""
 
@@ -122,7 +126,28 @@ class Seed:
     note: str = ""
 
 
-RowStatement = RowAssign | RowProduct | Expand | Contract | RowSum | Seed
+@dataclass(frozen=True)
+class Record:
+    """The step's Jacobian of ``output`` by a parameter, in the columns that the parameter has in the vector."""
+
+    output: str
+    parameter: View
+    sensitivity: RowView
+    local: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SumAll:
+    """target (one row, one unit) (+)= the sum over the rows and units of the source."""
+
+    target: RowView
+    source: RowView
+    accumulate: bool = False
+    note: str = ""
+
+
+RowStatement = SumAll | RowAssign | RowProduct | Expand | Contract | Record | RowSum | Seed
 
 
 @dataclass(frozen=True)
@@ -138,7 +163,7 @@ class Sweep(Opaque):
                 found += [operand.view for _, operand in statement.operands if isinstance(operand, Lifted)]
             elif isinstance(statement, RowProduct) and isinstance(statement.right, View):
                 found.append(statement.right)
-            elif isinstance(statement, Contract):
+            elif isinstance(statement, Contract) and statement.error is not None:
                 found.append(statement.error)
         return found
 
@@ -171,7 +196,7 @@ class Sweep(Opaque):
                 return dataclasses.replace(statement, operands=operands)
             if isinstance(statement, RowProduct) and isinstance(statement.right, View):
                 return dataclasses.replace(statement, right=view(statement.right))
-            if isinstance(statement, Contract):
+            if isinstance(statement, Contract) and statement.error is not None:
                 return dataclasses.replace(statement, error=view(statement.error))
             return statement
 

@@ -46,9 +46,9 @@ __all__ = ["IRError", "verify_function"]
 
 LENGTHS = (1, 2, 7)
 SHAPES = ("sequence", "step", "matrix", "vector", "scalar")
-STORAGES = ("workspace", "parameter", "gradient", "constant")
+STORAGES = ("workspace", "parameter", "direction", "gradient", "constant")
 REDUCTIONS = ("rows", "all", "units", "logsumexp")
-LOADS = ("input", "target", "classes", "weight", "state")
+LOADS = ("input", "target", "classes", "weight", "share", "state", "state_tangent")
 STORES = ("output", "state", "input_gradient", "state_gradient", "loss")
 WHOLE_TIME = Bound(0, 1)
 
@@ -137,7 +137,7 @@ class _Check:
             self._view(view)
         target = written(statement)
         if target is not None:
-            if target.buffer.storage in ("parameter", "constant"):
+            if target.buffer.storage in ("parameter", "direction", "constant"):
                 self._fail(
                     f"a write to the {target.buffer.storage} buffer {target.buffer.name!r}", "a workspace or a gradient"
                 )
@@ -294,8 +294,8 @@ class _Check:
     def _load(self, statement: Load) -> None:
         if statement.what not in LOADS:
             self._fail(f"{statement.what!r}", f"one of {LOADS}")
-        self._lasting(statement.target, statement.what, whole=statement.what != "state")
-        if statement.what == "weight" and statement.target.columns != 1:
+        self._lasting(statement.target, statement.what, whole=not statement.what.startswith("state"))
+        if statement.what in ("weight", "share") and statement.target.columns != 1:
             self._fail(f"{statement.target.columns} columns of step weights", "1")
         if isinstance(statement.default, View) and axes(statement.default) != axes(statement.target)[-1:]:
             self._fail(f"a default of shape {shape_text(statement.default)}", "a vector over the target's columns")

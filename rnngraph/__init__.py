@@ -13,7 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 from rnngraph import zoo
+from rnngraph.compare import compare
+from rnngraph.comparison import Comparison, RuleComparison
 from rnngraph.compile import compile
+from rnngraph.cost import Cost
 from rnngraph.derive import derive
 from rnngraph.errors import (
     BackendError,
@@ -28,13 +31,14 @@ from rnngraph.errors import (
     VerificationError,
 )
 from rnngraph.files import load_graph, load_table, save_graph
+from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
-from rnngraph.train import LBFGS, SGD, Adam, History, Momentum, fit
+from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -42,20 +46,27 @@ from rnngraph.vjp import vjp
 __version__ = "0.1.0"
 
 __all__ = [
+    "EKF",
     "LBFGS",
     "SGD",
     "Adam",
     "BackendError",
+    "Comparison",
+    "Cost",
     "CycleError",
     "DataError",
     "EquationError",
+    "GradientFlow",
+    "GradientPaths",
     "GraphError",
     "History",
     "Kernel",
+    "LevenbergMarquardt",
     "Model",
     "Momentum",
     "OptionError",
     "RNNGraphError",
+    "RuleComparison",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -63,14 +74,18 @@ __all__ = [
     "VerificationError",
     "__version__",
     "as_text_drawing",
+    "compare",
     "compile",
     "derive",
     "draw",
     "fit",
     "gradient",
+    "gradient_flow",
+    "gradient_paths",
     "jvp",
     "load_graph",
     "load_table",
+    "plot_gradient_flow",
     "save_graph",
     "validate",
     "verify",

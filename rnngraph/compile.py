@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 
@@ -9,7 +10,9 @@ import networkx as nx
 
 from rnngraph.backends import PRINTERS, check_backend
 from rnngraph.gradient import check_wrt
+from rnngraph.jacobian import LINEAR_LOSS
 from rnngraph.kernel import Kernel
+from rnngraph.memory import LIMIT, check_memory_limit, sensitivity_memory
 from rnngraph.program import build_program
 from rnngraph.rules import check_rule
 
@@ -27,6 +30,7 @@ def compile(
     block: int | None = None,
     order: int | None = None,
     seed: int | None = None,
+    memory_limit: float = LIMIT,
 ) -> Kernel:
     """Derive, schedule and emit the network's code, and load it.
 
@@ -35,13 +39,19 @@ def compile(
     ``block`` of "bptt-rtrl", ``order`` of "snap", ``seed`` of "uoro". ``backend``: "numpy" or "cupy".
     ``dtype``: "float32" or "float64". ``wrt``: a subset of "parameters", "inputs", "state": what ``loss_and_gradient``
     differentiates by (all but "parameters" with "bptt" alone). The time it takes does not depend on T.
+    ``memory_limit``: how many bytes the sensitivities of a rule may take, 8 GiB unless given; it is checked for one
+    sequence here, for the batch at each call.
     Raises GraphError for a bad graph, OptionError or UnsupportedError for a bad option.
     """
     backend, dtype_name = check_backend(backend, dtype)
     words = check_wrt(wrt)
     rule = check_rule(method, words, k1=k1, k2=k2, block=block, order=order, seed=seed)
+    limit = check_memory_limit(memory_limit)
     compilation = build_program(graph, loss, rule, dtype_name, words)  # graph -> ir.Program
+    sensitivity_memory(compilation.gradient, compilation.program, limit).check()
     started = time.perf_counter()
     source = PRINTERS[backend](compilation.program)  # ir.Program -> source text
     compilation.seconds["print"] = time.perf_counter() - started
-    return Kernel(source, backend, compilation)
+    # For Kernel.jacobian, if ever asked for; a copy, since the caller's graph may change.
+    linear = functools.partial(compile, graph.copy(), LINEAR_LOSS, "bptt", backend, dtype_name)
+    return Kernel(source, backend, compilation, linear, limit)

@@ -140,12 +140,14 @@ def check_state(
     return checked
 
 
-def check_parameters(params: object, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> dict[str, Array]:
-    """The parameters as C-contiguous arrays in the order of ``shapes``. Raises DataError."""
-    given = _mapping("parameters", params, shapes)
+def check_parameters(
+    params: object, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, what: str = "parameter"
+) -> dict[str, Array]:
+    """The parameters as C-contiguous arrays in the order of ``shapes``; ``what`` they are called in a DataError."""
+    given = _mapping(f"{what}s" if what == "parameter" else what, params, shapes)
     checked: dict[str, Array] = {}
     for name, shape in shapes.items():
-        where = f"parameter {name!r}"
+        where = f"{what} {name!r}"
         array = _real(where, given[name], dtype)
         remedy = "transpose it: (source size, destination size)" if array.shape == shape[::-1] else "reshape it"
         _shape(where, array, shape, remedy)

@@ -1,8 +1,7 @@
-"""A picture of a network, drawn by matplotlib (an optional extra; imported here and nowhere else)."""
+"""A picture of a network, drawn by matplotlib (an optional extra)."""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,21 +10,16 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
-from rnngraph.errors import BackendError, OptionError
-from rnngraph.files import as_path, write_atomic
+from rnngraph.figures import checked_suffix, new_figure, write_figure
 from rnngraph.listing import as_text_drawing, time_text
 from rnngraph.model import Edge, Model, Node
 from rnngraph.validate import validate
 
 try:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
     from matplotlib.path import Path
-
-    DRAWS = True
-except ImportError:  # the extra `plot` is not installed
-    DRAWS = False
+except ImportError:  # the extra `plot` is not installed: ``new_figure`` says so
+    pass
 
 COLUMN, ROW = 2.7, 1.15  # distance of layers and of nodes within one, in inches
 WIDTH, HEIGHT = 1.3, 0.62
@@ -34,8 +28,6 @@ COLORS = {"input": "#dcebf7", "unit": "#f3f3f3", "output": "#e2f1dc"}
 NOW, DELAYED = "#444444", "#b5442b"
 MOST_LINES = 3
 LONGEST = 18
-DPI = 150
-FORMATS = (".png", ".pdf", ".svg")
 
 Position = tuple[float, float]
 
@@ -68,18 +60,10 @@ def draw(graph: nx.MultiDiGraph, path: str | os.PathLike[str] | None = None) -> 
     Raises BackendError without matplotlib, GraphError and its kin when the graph breaks the contract, OptionError for a
     path of another format, DataError where the folder cannot be written to.
     """
-    if not DRAWS:
-        raise BackendError("draw", "no matplotlib", "matplotlib >= 3.8", "pip install rnngraph[plot]")
-    suffix = FORMATS[0] if path is None else as_path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise OptionError(
-            "path", f"the ending {suffix!r}" if suffix else "no ending", f"one of {', '.join(FORMATS)}",
-            "end the path with one of them, or write another format with savefig of the figure that draw returns",
-        )  # fmt: skip
+    figure = new_figure("draw")
+    suffix = checked_suffix(path)
     model = validate(graph)
     places = layout(model)
-    figure = Figure(layout=None)
-    FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     for node in model.nodes.values():
@@ -99,9 +83,7 @@ def draw(graph: nx.MultiDiGraph, path: str | os.PathLike[str] | None = None) -> 
     axes.set_ylim(low, high)
     figure.set_size_inches(right - left, high - low)
     if path is not None:
-        picture = io.BytesIO()
-        figure.savefig(picture, dpi=DPI, format=suffix.removeprefix("."))
-        write_atomic(path, picture.getvalue())
+        write_figure(figure, path, suffix)
     return figure
 
 

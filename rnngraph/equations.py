@@ -9,8 +9,9 @@ Grammar
     Term      = dense      W applied to u(t-d), or W transposed     W is a parameter or a constant
               | sum        the sum over units of u(t-d)             size n -> 1; its transpose is broadcasting
               | logsumexp  log of the sum over units of exp(u(t))   size n -> 1; stands alone in its equation
-              | product    P(t-d) J(t)                              P, J have rows: one matrix product per sequence
+              | product    P(t-d) J(t), or J(t) transposed          P, J have rows: one matrix product per sequence
               | expand     row (i, j) gets p_ij(t-d) J_j.(t)        p has rows i, J rows j; without J: the unit vectors
+              | sum_all    the sum over rows and units of P(t-d)    one row of one unit
               | diagonal   p(t-d) times the diagonal of J(t)        unit by unit; J is square
     pointwise = sympy expression in at(u, d), meaning u(t-d), and parameter(w), a vector over the units;
                 a signal of size 1 is broadcast
@@ -176,10 +177,11 @@ class BoundarySum:
 @dataclass(frozen=True)
 class Contraction:
     """Sum over t and batch of a sensitivity P(t - delay) with an error e(t). ``local``: element by element, where row i
-    of unit k is that of parameter (i, k); else over the units, where each row is that of one parameter."""
+    of unit k is that of parameter (i, k); else over the units, where each row is that of one parameter. Without an
+    error, of the sensitivity itself."""
 
     sensitivity: str
-    error: str
+    error: str | None
     delay: int = 0
     local: bool = False
 

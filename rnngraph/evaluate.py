@@ -7,8 +7,10 @@ this is what ``verify`` compares with sympy's derivative of the unrolled loss.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,43 @@ class Evaluation:
         return np.stack([self.value(signal, t) for t in range(1 - depth, 1)])
 
     def total(self, total: Total) -> Array:
-        """The value of a total: a number for the loss, an array of the parameter's shape for a gradient."""
+        """The value of a total: a number for the loss, an array of the parameter's shape for a gradient.
+
+        Where the system has windows (truncated backpropagation), a gradient is summed over them; ``value`` of an
+        adjoint is that of one window over all of 1..T.
+        """
+        if self.system.windows is None or total.kind != "gradient":
+            return self._total(total)
+        summed: Array = sum((window._total(total) for window in self._windows), start=np.asarray(self.number(0)))
+        return summed
+
+    @cached_property
+    def _windows(self) -> list[Evaluation]:
+        """An evaluation of each window: the losses of its last k1 steps, the state before it as given."""
+        assert self.system.windows is not None
+        k1, k2 = self.system.windows
+        windows: list[Evaluation] = []
+        for counted in range(0, self.T, k1):
+            start, stop = max(counted + k1 - k2, 0), min(counted + k1, self.T)
+            given = {name: array[start:stop] for name, array in self.given.items()}
+            for name, array in given.items():
+                if self.system.signals[name].kind == "weight":
+                    given[name] = array.copy()
+                    given[name][: counted - start] = self.number(0)
+            state = self.state
+            if start > 0:
+                depths = self.system.state_depths.items()
+                state = {
+                    name: np.stack([self.value(name, t) for t in range(start + 1 - depth, start + 1)])
+                    for name, depth in depths
+                }
+            system = dataclasses.replace(self.system, windows=None)
+            windows.append(
+                dataclasses.replace(self, system=system, T=stop - start, given=given, state=state, _values={})
+            )
+        return windows
+
+    def _total(self, total: Total) -> Array:
         shape = self.system.parameters[total.of] if total.of is not None else ()
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for contribution in total.contributions:
@@ -166,12 +204,13 @@ class Evaluation:
     def _contraction(self, contribution: Contraction, shape: tuple[int, ...]) -> Array:
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for t in range(1, self.T + 1):
-            product = self.value(contribution.sensitivity, t - contribution.delay) * _on_rows(
-                self.value(contribution.error, t)
-            )
+            product = self.value(contribution.sensitivity, t - contribution.delay)
+            if contribution.error is not None:
+                product = product * _on_rows(self.value(contribution.error, t))
             summed = product if contribution.local else product.sum(axis=2)
             result = result + summed.sum(axis=0).reshape(shape)
-        return result
+        added: Array = np.asarray(result)
+        return added
 
     def _pointwise_sum(self, contribution: PointwiseSum, t: int) -> Array:
         value = self._pointwise(contribution.expression, t)
@@ -230,13 +269,15 @@ class Evaluation:
                 result = result + source @ (weight.T if term.transposed else weight)
             elif term.operator in ("product", "expand", "diagonal"):
                 result = result + self._with_jacobian(term, source, time, shape)
+            elif term.operator == "sum_all":
+                result = result + source.sum(axis=(1, 2), keepdims=True)
             elif term.operator == "sum":
                 result = result + source.sum(axis=-1, keepdims=True)
             else:
                 exponential, logarithm = self.functions["exp"], self.functions["log"]
                 result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))
-        whole: Array = result + self._pointwise(equation.expression, time, rows=signal.rows > 0)
-        return whole
+        complete: Array = result + self._pointwise(equation.expression, time, rows=signal.rows > 0)
+        return complete
 
     def _with_jacobian(self, term: Term, source: Array, time: int, shape: tuple[int, ...]) -> Array:
         if term.jacobian is None:
@@ -246,12 +287,13 @@ class Evaluation:
         else:
             matrix = self.value(term.jacobian, time)
         if term.operator == "product":
-            product: Array = source @ matrix
+            product: Array = source @ (matrix.transpose(0, 2, 1) if term.transposed else matrix)
         elif term.operator == "diagonal":
             product = source * np.diagonal(matrix, axis1=1, axis2=2)[:, None, :]
         else:
-            product = (source[:, :, :, None] * matrix[:, None, :, :]).reshape(shape)
-        return product
+            product = np.asarray(source[:, :, :, None] * matrix[:, None, :, :]).reshape(shape)
+        whole: Array = product
+        return whole
 
     def _constant(self, constant: Array) -> Array:
         return np.array([[self.number(value) for value in row] for row in constant], dtype=self._dtype())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codegen.ir import Assign, Bound, Function, Loop, MatMul, Span, Statement, View
+from codegen.sweep import Contract, Record, RowAssign, RowProduct, Sweep
 from rnngraph.program import Compilation
 
 
@@ -73,6 +74,16 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
     flops: dict[str, int] = {}
     for function in compilation.program.functions:
         flops[function.name] = _flops(function, T, batch)
+        for statement in function.body:
+            if isinstance(statement, Sweep):
+                swept = tuple(buffer.name for buffer in statement.buffers().values())
+                stages.append(Stage(function.name, "stepped forward", swept))
+                for rows in statement.buffers().values():
+                    whole = (rows.slots, batch, rows.rows, rows.columns)
+                    size = itemsize * rows.slots * batch * rows.rows * rows.columns
+                    holds = "the last values by turns" if rows.slots > 1 else ""
+                    buffers.append(BufferUse(function.name, rows.name, holds, whole, size))
+                    flops[function.name] += T * _sweep_cost(statement, rows.name, batch)
         for buffer in function.buffers().values():
             if buffer.storage == "workspace" and buffer.shape != "scalar":
                 shape = {
@@ -106,6 +117,25 @@ def _cost(statement: Statement, T: int, batch: int) -> int:
         rows, columns = _extent(statement.target, T, batch)
         return int(statement.expression.count_ops()) * rows * columns
     return 0
+
+
+def _sweep_cost(sweep: Sweep, target: str, batch: int) -> int:
+    """The FLOPs of a step for one buffer of the sweep."""
+    total = 0
+    for statement in sweep.body:
+        if isinstance(statement, Contract | Record):
+            found = statement.sensitivity.buffer
+            factor = 2 if isinstance(statement, Contract) else 0
+        else:
+            found = statement.target.buffer
+            factor = 2
+            if isinstance(statement, RowProduct):
+                factor = 2 * statement.left.buffer.columns
+            elif isinstance(statement, RowAssign):
+                factor = int(statement.expression.count_ops())
+        if found.name == target:
+            total += factor * batch * found.rows * found.columns
+    return total
 
 
 def _extent(view: View, T: int, batch: int) -> tuple[int, int]:

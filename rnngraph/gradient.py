@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import networkx as nx
@@ -10,7 +11,7 @@ from rnngraph.derive import derive
 from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.losses import with_loss
 from rnngraph.rules import Rule, check_rule
-from rnngraph.sensitivity import with_blocks, with_sensitivities
+from rnngraph.sensitivity import with_blocks, with_random_sensitivity, with_sensitivities
 from rnngraph.system import System
 from rnngraph.vjp import WRT, vjp
 
@@ -25,8 +26,9 @@ def gradient(
     """The forward equations, the loss and its gradient by ``method`` as one System.
 
     ``loss``: a name, an expression in y and target, or {output: name or expression}. ``method``: "bptt"
-    (backpropagation through time: Werbos 1990, the vjp of the whole sequence) or another rule of ``rnngraph.rules``,
-    with its ``options``. ``wrt``: a subset of "parameters", "inputs", "state".
+    (backpropagation through time: Werbos 1990, the vjp of the whole sequence), "tbptt" (truncated: Williams and Peng
+    1990, the vjp of windows; every ``k1`` steps the loss of those k1 steps goes back ``k2`` steps) or another rule of
+    ``rnngraph.rules``, with its ``options``. ``wrt``: a subset of "parameters", "inputs", "state".
     Raises GraphError for a bad graph, OptionError for an unknown loss, word or option, UnsupportedError for a rule that
     the graph does not allow.
     """
@@ -39,7 +41,12 @@ def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameter
     """A System with a loss, extended by the equations of its gradient by ``rule``."""
     if rule.info.family == "bptt":
         return vjp(system, wrt=wrt)
-    if rule.info.family == "sensitivities" and rule.name != "uoro":
+    if rule.info.family == "windows":
+        title = f"gradient, truncated: k1 = {rule.k1}, k2 = {rule.k2}"
+        return dataclasses.replace(vjp(system, wrt=wrt), title=title, windows=(rule.k1, rule.k2))
+    if rule.name == "uoro":
+        return with_random_sensitivity(system, rule)
+    if rule.info.family == "sensitivities":
         return with_sensitivities(system, rule)
     if rule.info.family == "blocks":
         return with_blocks(system, rule)

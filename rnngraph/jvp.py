@@ -77,6 +77,7 @@ class _Tangents:
             parameters=self.parameters,
             equations=tuple(equations),
             totals=tuple(totals),
+            directions={**self.system.directions, **{added: name for name, added in self.direction.items()}},
         )
 
     def _differentiate(self, equation: Equation) -> list[Equation]:
@@ -117,6 +118,7 @@ class _Tangents:
             return [dataclasses.replace(given, expression=expression)] if expression != 0 else []
         if isinstance(given, BoundarySum):
             return [dataclasses.replace(given, signal=self.tangent[given.signal])]
+        assert isinstance(given, Outer), "a System with sensitivities is not differentiated again"
         pieces: list[Contribution] = []
         if given.left in self.tangent:
             pieces.append(Outer(self.tangent[given.left], given.right, given.left_delay, given.right_delay))

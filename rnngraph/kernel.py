@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnngraph.backends import load_module
+from rnngraph.backends import PRINTERS, load_module
 from rnngraph.data import as_array, check_inputs, check_parameters, check_state, check_targets, check_weights
-from rnngraph.errors import DataError, OptionError
+from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.files import write_atomic
+from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
+from rnngraph.jacobian import is_causal, jacobian_by_bptt
+from rnngraph.memory import LIMIT, sensitivity_memory
+from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
+from rnngraph.streaming import WindowStream, advance, array_module, start_stream
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -33,15 +38,30 @@ class Kernel:
     Two threads may call one kernel at the same time.
     """
 
-    def __init__(self, source: str, backend: str, compilation: Compilation) -> None:
+    def __init__(
+        self,
+        source: str,
+        backend: str,
+        compilation: Compilation,
+        linear: Callable[[], Kernel] | None = None,
+        memory_limit: float = LIMIT,
+    ) -> None:
+        """``linear`` compiles the same network with the loss that ``rnngraph.jacobian`` asks for."""
         self.source = source
         self.backend = backend
         self.compilation = compilation
         self.program = compilation.program
         self.equations: System = compilation.gradient
         self.seconds = dict(compilation.seconds)
+        self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
-        self._loading = threading.Lock()
+        self._jacobians: Any = None
+        self._jacobian_memory = self._memory  # until that of its own program is known
+        self._compile_linear = linear
+        self._linear: Kernel | None = None
+        self._hessian_source: str | None = None
+        self._hessian_module: Any = None
+        self._loading = threading.RLock()
         self._dtype = np.dtype(self.program.dtype)
         self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
         self._sizes = {name: size for name, (_, size, _) in self.program.states.items()}
@@ -62,6 +82,26 @@ class Kernel:
             if self._module is None:
                 self._module = load_module(self.source, self.backend)
             return self._module
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """The loss of each output that has one: "mse", "cross_entropy", "binary_cross_entropy" or "expression"."""
+        return dict(self._losses)
+
+    @property
+    def hessian_source(self) -> str:
+        """The text of the module that ``hessian_vector_product`` runs: derived and printed when it is first needed."""
+        with self._loading:
+            if self._hessian_source is None:
+                self._hessian_source = PRINTERS[self.backend](hessian_program(self.compilation))
+            return self._hessian_source
+
+    @property
+    def _hessian(self) -> Any:
+        with self._loading:
+            if self._hessian_module is None:
+                self._hessian_module = load_module(self.hessian_source, self.backend)
+            return self._hessian_module
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -149,12 +189,153 @@ class Kernel:
         ``.state`` when the kernel was compiled with them in ``wrt``.
 
         ``targets``: (T, batch, size) by output; integers (T, batch) for cross_entropy. ``weights`` (T, batch) makes
-        the loss a weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values.
+        the loss a weighted mean; 0 masks a step. Raises DataError for data of wrong names, shapes, dtypes or values,
+        OptionError where the sensitivities of so many sequences need more than the memory limit.
         """
-        result: tuple[float, Any] = self.module.loss_and_gradient(
-            self._parameters(params), *self._data(inputs, targets, state, weights)
+        data = self._data(inputs, targets, state, weights)
+        self._memory.check(_batch(data[0]))
+        result: tuple[float, Any] = self.module.loss_and_gradient(self._parameters(params), *data)
+        return result
+
+    def step_and_gradient(self, params: Arrays, state: Any, inputs: Arrays, targets: Arrays) -> tuple[float, Any, Any]:
+        """One time step of online learning: its loss, a gradient or None, and the state for the next step.
+
+        ``inputs`` (batch, size) and ``targets`` (batch, size), or integers (batch,) for cross_entropy. ``state`` is
+        None at first (or a state as ``forward`` takes it), then what was returned, which the next step changes in
+        place. The loss is the mean over batch and units of this step.
+
+        A rule with sensitivities ("rtrl", "focused", "snap", "rflo", "eprop", "uoro") gives the gradient of this step's
+        loss at every step; their mean over t is the gradient of ``loss_and_gradient``. Memory does not grow with time.
+
+        With method="tbptt" the gradient comes at every k1-th step, t = k1, 2 k1, ..., and is that of the sum of the
+        last k1 steps' losses, back over k2 steps; else it is None. For constant parameters and T a multiple of k1, the
+        sum of the gradients divided by T is that of ``loss_and_gradient``. Memory is fixed: the inputs and targets of
+        k2 steps, and the states where the windows to come begin. Where parameters change on the way, the window is
+        run again with the present ones, from the state that the stream had at its start.
+
+        Raises UnsupportedError for a rule that needs the whole sequence, DataError for data of wrong names, shapes,
+        dtypes or values, or for another batch than that of the stream.
+        """
+        if not self.program.online and self.program.windows is None:
+            raise UnsupportedError(
+                "step_and_gradient", f"method={str(self.compilation.rule)!r}, a rule that needs the whole sequence",
+                "a rule that learns online", "compile with method='rtrl', 'focused', 'snap' or 'tbptt'",
+            )  # fmt: skip
+        steps = [self._one_step(what, given) for what, given in (("input", inputs), ("target", targets))]
+        stream = state if isinstance(state, WindowStream) else None
+        xs, ys, given, _ = self._data(steps[0], steps[1], None if stream else state, None)
+        batch = _batch(xs)
+        if self.program.windows is None:
+            self._memory.check(batch)
+            nodes = self._carried(state, given, batch)
+            result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, xs, ys)
+            return result
+        xp = array_module(self.module, self.backend)
+        if stream is None:
+            stream = start_stream(self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given)
+        if batch != stream.batch:
+            remedy = "start a new stream: state=None"
+            raise DataError("inputs", f"batch {batch}", f"batch {stream.batch}, as the stream began", remedy)
+        loss, grads = advance(self.module, self._parameters(params), stream, xp, self._dtype, xs, ys)
+        return loss, grads, stream
+
+    def _one_step(self, what: str, given: Arrays) -> Arrays:
+        """Arrays of one step with a time axis."""
+        if not isinstance(given, Mapping):
+            return given  # refused later
+        return {
+            name: (value if hasattr(value, "ndim") else as_array(f"{what} {name!r}", value))[None]
+            for name, value in given.items()
+        }
+
+    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None, method: str = "rtrl") -> dict[str, Array]:
+        """d y(t)/d w for every output, sequence and step: (T, batch, size, P) by output.
+
+        P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
+        "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
+        alone; for comparison). It does not depend on the kernel's own rule; its code is made at the first call.
+        Raises UnsupportedError for a network that looks ahead (with "rtrl"), DataError for bad data.
+        """
+        if method == "rtrl":
+            return self.outputs_and_jacobian(params, inputs, state)[1]
+        if method != "bptt":
+            raise OptionError("method", repr(method), "'rtrl' or 'bptt'", "check the spelling")
+        if self.backend != "numpy" or self._compile_linear is None:
+            raise UnsupportedError("method", "'bptt' on a device", "method='rtrl'", "leave the argument out")
+        checked, _, batch = self._inputs(inputs)
+        start = self._state(state, batch)
+        with self._loading:
+            if self._linear is None:
+                self._linear = self._compile_linear()
+            linear = self._linear
+        # That module's parameters are laid out alike: the layout depends on the forward equations alone.
+        packed = linear.module.pack(self._parameters(params))
+        return jacobian_by_bptt(
+            linear.module, packed, checked, start or {}, self.program.outputs, is_causal(self.equations)
+        )
+
+    def outputs_and_jacobian(
+        self, params: Arrays, inputs: Arrays, state: Any = None
+    ) -> tuple[dict[str, Array], dict[str, Array], Any]:
+        """The outputs, their Jacobians as ``jacobian`` has them, and the state, which carries the sensitivities on to
+        the next call: chunk by chunk or step by step, with memory independent of time.
+
+        Raises OptionError where the sensitivities of so many sequences need more than the kernel's memory limit."""
+        checked, _, batch = self._inputs(inputs)
+        nodes = self._carried(state, self._state(state, batch), batch)
+        module = self.jacobian_module
+        self._jacobian_memory.check(batch)
+        result: tuple[dict[str, Array], dict[str, Array], Any] = module.jacobian(
+            module.Parameters(self._parameters(params).vector), checked, nodes
         )
         return result
+
+    @property
+    def jacobian_module(self) -> Any:
+        """The emitted module of ``jacobian``, made when it is first needed."""
+        with self._loading:
+            if self._jacobians is None:
+                program = jacobian_program(self.compilation)
+                self._jacobian_memory = sensitivity_memory(self.compilation.forward, program, self._memory.limit)
+                self._jacobians = load_module(PRINTERS[self.backend](program), self.backend)
+            return self._jacobians
+
+    @staticmethod
+    def _carried(state: Any, nodes: Any, batch: int) -> Any:
+        """The state as it is where it carries sensitivities, else the checked nodes; DataError for an old one."""
+        carried = getattr(state, "sensitivities", None)
+        if carried is None:
+            return nodes
+        if carried.batch != batch:
+            raise DataError("state", f"sensitivities of {carried.batch} sequences", f"{batch}", "start with None")
+        if state.time != carried.time:
+            raise DataError(
+                "state", f"that of step {state.time}", f"that of step {carried.time}, the last one",
+                "pass on what the last call returned: a call changes the sensitivities in place",
+            )  # fmt: skip
+        return state
+
+    def hessian_vector_product(
+        self,
+        params: Arrays,
+        direction: Arrays,
+        inputs: Arrays,
+        targets: Arrays,
+        state: Arrays | None = None,
+        weights: Any = None,
+    ) -> Any:
+        """The matrix of the loss's second derivatives by the parameters, times ``direction``: exact, by one forward and
+        one backward sweep (Pearlmutter 1994). A mapping like the parameters, with ``.vector``.
+
+        ``direction``: a mapping like the parameters, such as gradients. The first call derives, prints and loads the
+        code, which ``hessian_source`` has. It does not depend on the learning rule. Raises DataError as
+        ``loss_and_gradient`` does.
+        """
+        module = self._hessian
+        own, along = self._parameters(params), self._parameters(direction, "direction")
+        data = self._data(inputs, targets, state, weights)
+        packed = module.Parameters(own.vector), module.Parameters(along.vector)
+        return self.module.Gradients(module.hessian_vector_product(*packed, *data).vector)
 
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
@@ -167,6 +348,8 @@ class Kernel:
     def release_workspaces(self) -> None:
         """Free the buffers that the calling thread keeps between calls."""
         self.module.release_workspaces()
+        if self._hessian_module is not None:
+            self._hessian_module.release_workspaces()
 
     # Checks. Arrays that live on a device are checked by shape alone, by the module itself.
 
@@ -189,15 +372,20 @@ class Kernel:
             return state
         return check_state(state, self._depths, self._sizes, batch, self._dtype)
 
-    def _parameters(self, params: Arrays) -> Any:
+    def _parameters(self, params: Arrays, what: str = "parameter") -> Any:
         own = self.module.Parameters
         if isinstance(params, own) and params.vector.dtype == self._dtype:
             return params
         if self._on_device(params):
             return self.module.pack(params)
-        return self.module.pack(check_parameters(params, self._shapes, self._dtype))
+        return self.module.pack(check_parameters(params, self._shapes, self._dtype, what))
 
     def _on_device(self, arrays: object) -> bool:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):
             return False
         return any(hasattr(array, "__cuda_array_interface__") for array in arrays.values())
+
+
+def _batch(inputs: Arrays) -> int:
+    """The number of sequences of checked inputs."""
+    return int(next(iter(inputs.values())).shape[1])

@@ -15,7 +15,7 @@ from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_
 from rnngraph.gradient import differentiate
 from rnngraph.initialise import RULES
 from rnngraph.losses import with_loss
-from rnngraph.lower import lay_out_parameters, lower, parameter_roles
+from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter_roles
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule
@@ -25,11 +25,16 @@ from rnngraph.validate import validate
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """What the stages made: the Systems, the schedules by function, the program, the role of each parameter, and the
-    seconds of each stage."""
+    """What the stages made: the Systems of the forward pass, with the loss and with its gradient; the rule; the
+    schedules by function, where the parameters lie, the program, the role of each parameter, the seconds of each
+    stage."""
 
+    forward: System
+    loss: System
     gradient: System
+    rule: Rule
     schedules: dict[str, Schedule]
+    layout: ParameterLayout
     program: Program
     roles: dict[str, str]
     seconds: dict[str, float]
@@ -58,10 +63,12 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
     check_constants(gradient, dtype)
     clock.lap("differentiate")
     systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
+    if rule.info.family == "windows":
+        systems = {"forward": forward, "loss": with_totals, "window_loss": with_totals, "window_gradient": gradient}
     schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
     clock.lap("schedule")
     shown = inline(gradient)  # System -> numbered equations
-    notes, header = _notes(gradient, shown), as_text(gradient, shown).splitlines()
+    notes, header = equation_notes(gradient, shown), as_text(gradient, shown).splitlines()
     clock.lap("display")
     layout = lay_out_parameters(forward, schedules["forward"])  # Schedule -> ParameterLayout
     functions = tuple(lower(schedule, layout, name, notes) for name, schedule in schedules.items())  # -> ir.Function
@@ -87,11 +94,23 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         header=tuple(header),
         rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
         wrt=wrt,
+        noise_seed=gradient.noise_seed,
+        windows=gradient.windows,
     )
-    return Compilation(gradient, schedules, program, parameter_roles(forward), clock.seconds)
+    return Compilation(
+        forward,
+        with_totals,
+        gradient,
+        rule,
+        schedules,
+        layout,
+        program,
+        parameter_roles(forward),
+        clock.seconds,
+    )
 
 
-def _notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:
+def equation_notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:
     """For each signal and total, the numbered equation that computes it: a comment of the emitted source."""
     lines = dict(equation_lines(system, shown))
     numbers = equation_numbers(system, shown, absorbed=False)

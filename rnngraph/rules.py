@@ -67,7 +67,7 @@ def check_rule(method: object, wrt: tuple[str, ...] = ("parameters",), **options
     info = RULES[method]
     known = dict(info.options)
     values: dict[str, int] = {}
-    for option, value in options.items():
+    for option, value in {**dict.fromkeys(known), **options}.items():
         if option not in known:
             if value is not None:
                 takers = " or ".join(repr(name) for name, rule in RULES.items() if option in dict(rule.options))

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rnngraph.cost import Cost, cost
 from rnngraph.display import as_latex, as_text
 from rnngraph.equations import Carry, Equation, Signal, Total
 
@@ -17,12 +18,17 @@ from rnngraph.equations import Carry, Equation, Signal, Total
 class System:
     """See the module's docstring. ``title`` says what it computes; ``outputs`` are the signals returned.
 
-    ``rule`` is the learning rule of its gradient, ``dropped`` what an approximate rule leaves out of the sensitivities;
-    ``output_sensitivities`` maps (output, parameter) to the signal d output(t)/d parameter.
+    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time, ``noise_seed``
+    where its random signs start; ``dropped`` is what an
+    approximate rule leaves out of the sensitivities. ``output_sensitivities`` maps (output, parameter) to the signal
+    d output(t)/d parameter and whether that is local.
     ``carry`` has what "bptt-rtrl" takes from block to block; T is then the length of a block in every equation.
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
-    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it.
+    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it. ``directions`` maps each
+    parameter that ``jvp`` added to the one whose direction it is. ``windows`` is (k1, k2) where the adjoints and
+    gradients are those of truncated backpropagation: the equations hold in each window by itself, and a gradient is
+    the sum over the windows.
     """
 
     title: str
@@ -38,8 +44,12 @@ class System:
     state_depths: Mapping[str, int] = field(default_factory=dict)
     forget_biases: frozenset[str] = frozenset()
     rule: str = "bptt"
+    online: bool = False
+    noise_seed: int = 0
     dropped: tuple[str, ...] = ()
-    output_sensitivities: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    output_sensitivities: Mapping[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
+    directions: Mapping[str, str] = field(default_factory=dict)
+    windows: tuple[int, int] | None = None
     carry: Carry | None = None
 
     def equation_of(self, signal: str) -> Equation:
@@ -63,3 +73,7 @@ class System:
     def latex(self) -> str:
         """The numbered equations as LaTeX: an ``align`` environment, then what the symbols mean."""
         return as_latex(self)
+
+    def cost(self) -> Cost:
+        """FLOPs of a time step and what is kept, as formulas in the sizes and in numbers; printing it gives a table."""
+        return cost(self)

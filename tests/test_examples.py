@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 import rnngraph as rg
-from examples import equations, own_cell
+from examples import equations, gradient_flow, own_cell
 from examples.sunspots.__main__ import main as sunspots
 from examples.sunspots.networks import KINDS
 from examples.sunspots.record import DATA, Record
@@ -167,6 +167,17 @@ def test_equations_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_own_cell_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert own_cell.main() > 0.95
+
+
+def test_gradient_flow_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elman, lstm = gradient_flow.main([str(tmp_path / "flow.png")]).values()
+    printed = capsys.readouterr().out
+    assert "(1) diag(f(t)) diag(f(t-1))" in printed
+    assert "diag(tanh'(s_a(t))) R^T diag(tanh'(s_a(t-1))) R^T" in printed
+    assert (tmp_path / "flow.png").stat().st_size > 10_000
+    # README's words
+    assert elman.curve("a").mean[-1] < 1e-9
+    assert lstm.curve("c", alone=True).minimum[-1] > 0.5
 
 
 def first_sentence(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from checking import assert_all_close, assert_close, losses_of, problem_for, to_numpy
+from checking import assert_all_close, assert_close, assert_equals_reference, losses_of, problem_for, to_numpy
 from random_graphs import random_graph
 
 import rnngraph as rg
@@ -387,3 +387,18 @@ def test_losses_agree_between_loss_and_gradient_and_loss(backend: str) -> None:
     inputs, targets = sines(5, 2)
     loss, _ = kernel.loss_and_gradient(params, inputs, targets)
     assert_close(kernel.loss(params, inputs, targets), np.asarray(float(loss)), 1e-14, "loss")
+
+
+def test_a_learned_initial_value_does_not_take_the_error_of_a_copy() -> None:
+    """b(t) = a(t) for t >= 1 alone: what comes from b(0), a number, is not an error of a(0), which is learned."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=2, activation="tanh", initial="parameter")
+    graph.add_node("b", size=2, equation="p", initial=0.25)
+    graph.add_node("y", kind="output", size=2)
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "b", port="p")
+    graph.add_edge("b", "y", delay=1)
+    graph.add_edge("a", "a", delay=2)
+    problem = problem_for(graph, 1, {"y": "mse"}, T=4, with_state=False)
+    assert_equals_reference(rg.compile(graph, dtype="float64"), graph, problem, "mse")

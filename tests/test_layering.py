@@ -20,7 +20,10 @@ MAX_LINES = 450
 DEFERRED = {
     "codegen/load.py": {"cupy"},
     "rnngraph/__init__.py": {"rnngraph"},  # rg.draw: matplotlib is imported when it is first asked for
+    "rnngraph/comparison.py": {"rnngraph"},  # its plot: matplotlib again
+    "rnngraph/flow/plot.py": {"matplotlib"},
     "rnngraph/train/lbfgs.py": {"scipy"},
+    "rnngraph/train/levenberg_marquardt.py": {"scipy"},
 }
 # The one place where source text becomes code. File -> calls.
 EXECUTING = {"codegen/load.py": {"exec"}}

@@ -94,6 +94,58 @@ def test_recurrent_layer_equals_torch(kind: str, dtype: str) -> None:
         assert_close(grads["b_hn"], layer.bias_hh_l0.grad[2 * HIDDEN :].numpy(), tolerance, "b_hn")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_hessian_vector_product_of_an_lstm_equals_double_backward_of_torch(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    kernel = rg.compile(zoo.lstm(INPUTS, HIDDEN), dtype=dtype)
+    params = params_of(kernel, dtype)
+    direction = {name: random(*value.shape, seed=k + 90, dtype=dtype) for k, (name, value) in enumerate(params.items())}
+    state = {name: random(1, BATCH, HIDDEN, seed=60 + k, dtype=dtype) for k, name in enumerate("hc")}
+    x, target, *_ = run(kernel, params, "h", state, dtype)
+    found = kernel.hessian_vector_product(params, direction, {"x": x}, {"h": target}, state)
+    layer = torch_layer(torch, "LSTM", params, dtype)
+    along = torch_layer(torch, "LSTM", direction, dtype)
+    initial = tuple(torch.from_numpy(state[name]) for name in "hc")
+    loss = torch.nn.functional.mse_loss(layer(torch.from_numpy(x), initial)[0], torch.from_numpy(target))
+    gradients = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
+    slope = sum((gradient * part.detach()).sum() for gradient, part in zip(gradients, along.parameters(), strict=True))
+    torch.autograd.backward(slope, inputs=list(layer.parameters()))
+    tolerance = 10 * TOLERANCE[dtype]
+    for k, gate in enumerate(LSTM_GATES):
+        rows = slice(k * HIDDEN, (k + 1) * HIDDEN)
+        assert_close(found[f"W_x_{gate}"], layer.weight_ih_l0.grad[rows].numpy().T, tolerance, f"W_x_{gate}")
+        assert_close(found[f"W_h_{gate}"], layer.weight_hh_l0.grad[rows].numpy().T, tolerance, f"W_h_{gate}")
+        assert_close(found[f"b_{gate}"], layer.bias_ih_l0.grad[rows].numpy(), tolerance, f"b_{gate}")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_hessian_vector_product_of_a_cell_of_ones_own_equals_jax(dtype: str) -> None:
+    jax = pytest.importorskip("jax")
+    kernel = rg.compile(delayed_cell(), dtype=dtype)
+    params = params_of(kernel, dtype)
+    direction = {name: random(*value.shape, seed=k + 90, dtype=dtype) for k, (name, value) in enumerate(params.items())}
+    state = {"h": random(5, BATCH, HIDDEN, seed=60, dtype=dtype)}
+    x, target, *_ = run(kernel, params, "h", state, dtype)
+    found = kernel.hessian_vector_product(params, direction, {"x": x}, {"h": target}, state)
+    with jax.enable_x64(dtype == "float64") if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        numpy = jax.numpy
+
+        def loss_of(p: Any) -> Any:
+            def step(history: Any, x_t: Any) -> Any:
+                s = x_t @ p["W"] + history[4] @ p["R1"] + history[0] @ p["R5"] + p["b_h"]
+                h = numpy.tanh(s) * jax.nn.sigmoid(x_t @ p["G"] + history[3] @ p["R2"] + p["b_g"])
+                return numpy.concatenate([history[1:], h[None]]), h
+
+            return ((jax.lax.scan(step, numpy.asarray(state["h"]), numpy.asarray(x))[1] - target) ** 2).mean()
+
+        primal, tangent = (
+            {name: numpy.asarray(value) for name, value in given.items()} for given in (params, direction)
+        )
+        _, expected = jax.jvp(jax.grad(loss_of), (primal,), (tangent,))
+        for name, value in expected.items():
+            assert_close(found[name], np.asarray(value), 10 * TOLERANCE[dtype], f"Hessian product of {name}")
+
+
 def test_swapped_gates_are_noticed() -> None:
     """The comparison can fail: torch's gates in another order."""
     torch = pytest.importorskip("torch")

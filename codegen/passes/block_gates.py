@@ -41,7 +41,7 @@ def _own_matrices(body: tuple[Statement, ...], copies: list[Statement]) -> tuple
             for inner in statement.body:
                 if (
                     isinstance(inner, MatMul)
-                    and inner.right.buffer.storage == "parameter"
+                    and inner.right.buffer.storage in ("parameter", "direction")
                     and inner.target.whole
                     and _width(parts.get(inner.target.buffer.name, set()), inner.target.buffer) is not None
                 ):

@@ -85,7 +85,9 @@ class _Expansion:
             self._call(target, "copy", value)
         if not self.calls:  # the target is assigned to itself
             return []
-        self.calls[0] = dataclasses.replace(self.calls[0], note=self.statement.note)
+        first = self.calls[0]
+        assert isinstance(first, Apply)
+        self.calls[0] = dataclasses.replace(first, note=self.statement.note)
         return self.calls
 
     def _value(self, expression: Expression, into: View | None, last: bool = False) -> Argument:

@@ -132,6 +132,11 @@ def step_and_gradient(params, state, inputs, targets):
     """
     inputs = {name: value[None] for name, value in inputs.items()}
     targets = {name: value[None] for name, value in targets.items()}
+    return advance(params, state, inputs, targets)
+
+
+def advance(params, state, inputs, targets):
+    """``step_and_gradient`` on arrays with an axis of time, of one step."""
     _, batch = _lengths(inputs)
     given = _checked_state(state, batch)
     value = loss(params, inputs, targets, given)
@@ -187,7 +192,7 @@ class BlockText(SweepText):
         lines = [f"{name} = sensitivities.{name}" for name in self.names.values()]
         return lines + [f"{name} = work.{name}" for name, _ in self.allocations()]
 
-    def carried_class(self, xp: str) -> list[str]:
+    def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
         """The class whose instances hold P from block to block."""
         size = self.block.size
         lines = [

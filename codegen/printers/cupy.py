@@ -88,7 +88,7 @@ class CuPyPrinter(StatementPrinter):
     def preamble(self) -> list[str]:
         """What the caller gave moves to the device; grids and kernels get local names."""
         lines = ["    inputs, given = _on_device(inputs), _on_device(given)"]
-        if self.function.name != "forward":
+        if self.takes_targets:
             lines += ["    targets = _on_device(targets)"]
         if self.ufuncs:
             names = sorted(self.ufuncs)

@@ -10,21 +10,22 @@ import base64
 from collections.abc import Iterable
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Buffer, Fill, Function, Loop, Program, Statement, Step, View
+from codegen.ir import Buffer, Fill, Function, Load, Loop, Program, Statement, Step, View
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, support, sweep
+from codegen.printers import blocks, support, sweep, windows
 from codegen.printers.views import ViewText, bound_text
 from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "BLOCK_STEPS", "Block", "Carried", "error", "jacobian",
-    "DTYPE", "Gradients", "Sensitivities", "State", "sensitivities", "step_and_gradient", "swept",
-    "HELD_BYTES", "INITIALISATION", "INPUTS", "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS",
-    "Parameters", "RULES", "STATES", "T", "VECTOR_SIZE", "base64", "batch", "cp", "dot", "forward", "given",
-    "gradient", "init", "initial_state", "input_gradients", "inputs", "last", "loss", "loss_and_gradient", "matmul",
-    "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "state",
-    "state_gradients", "step", "stream", "t", "targets", "threading", "vector", "weights", "work",
+    "BLOCK_STEPS", "Block", "Carried", "error",
+    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2", "LOSSES", "Mapping", "OUTPUTS",
+    "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64",
+    "batch", "cp", "direction", "dot", "first", "forward", "given", "gradient", "hessian_vector_product", "init",
+    "initial_state", "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient",
+    "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "sensitivities",
+    "shares", "state", "state_gradients", "step", "step_and_gradient", "stream", "swept", "t", "targets", "threading",
+    "vector", "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -48,7 +49,7 @@ class ModulePrinter(abc.ABC):
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
         self.module_names = Namer(RESERVED)
-        self.frame = ""  # the functions around one that carries sensitivities
+        self.online = ""
         self._start(Function("", ()))
 
     # What a target decides.
@@ -97,9 +98,12 @@ class ModulePrinter(abc.ABC):
             text += "\n" + part
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
-        if self.frame:
-            text += "\n" + self.frame.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
-        return text + "\n" + support.STEP
+        if self.online:
+            text += "\n" + self.online.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
+        if self.program.windows is not None:
+            text += "\n" + windows.window_loop(self.xp, *self.program.windows)
+        with_forward = any(function.name == "forward" for function in self.program.functions)
+        return f"{text}\n{support.STEP}" if with_forward else text
 
     def _docstring(self) -> str:
         lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
@@ -160,13 +164,32 @@ class ModulePrinter(abc.ABC):
             body += self._statement(statement)
         head = self._workspace_class()
         if self.swept is not None:
-            self.frame = sweep.ONLINE
+            self.online = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
             if isinstance(self.swept, blocks.BlockText):
-                self.frame = blocks.FRAME.replace("{length}", str(self.swept.block.length))
-            head = [*self.swept.carried_class(self.xp), "", "", *head]
+                self.online = blocks.FRAME.replace("{length}", str(self.swept.block.length))
+            loads = [statement for statement in function.body if isinstance(statement, Load)]
+            signs = {load.name: self.program.noise_seed for load in loads if load.what == "noise"}
+            head = [*self.swept.carried_class(self.xp, signs), "", "", *head]
         return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
 
+    @property
+    def takes_targets(self) -> bool:
+        """Whether the function has a loss."""
+        return self.function.name not in ("forward", "jacobian")
+
+    @property
+    def _window(self) -> bool:
+        """Whether the function runs on a part of a sequence."""
+        return self.function.name in ("window_loss", "window_gradient")
+
     def _signature(self) -> list[str]:
+        if self.function.name == "jacobian":
+            return [
+                "def _advance_jacobian(params, inputs, given, sensitivities):",
+                '    """The outputs, their Jacobians and the last state; the sensitivities go T steps on."""',
+            ]
+        if self._window:
+            return windows.signature(self.function.name)
         if self.function.name == "forward":
             return [
                 "def forward(params, inputs, state=None):",
@@ -181,9 +204,14 @@ class ModulePrinter(abc.ABC):
                 "def _advance(params, inputs, targets, given, weights, sensitivities):",
                 '    """The loss, its gradients and the last state; the sensitivities go T steps on."""',
             ]
-        result = "The loss" if self.function.name == "loss" else "The loss and its gradients"
+        name, second = self.function.name, self.function.name == "hessian_vector_product"
+        result = {
+            "loss": "The loss",
+            "loss_and_gradient": "The loss and its gradients",
+            "hessian_vector_product": "The matrix of the loss's second derivatives times ``direction``,",
+        }[name]
         return [
-            f"def {self.function.name}(params, inputs, targets, state=None, weights=None):",
+            f"def {name}(params, {'direction, ' if second else ''}inputs, targets, state=None, weights=None):",
             f'    """{result} over a whole sequence.',
             "",
             "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + self._targets_text() + ".",
@@ -205,11 +233,19 @@ class ModulePrinter(abc.ABC):
         if self.swept is None:
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
-        if self.function.name != "forward" and not self.in_blocks:
+        if self.function.name == "hessian_vector_product":
+            lines += ["    direction = pack(direction).vector", f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+        if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product") and not self.in_blocks:
             lines += ["    _check_targets(targets, weights, T, batch)"]
-        if self.function.name == "forward":
+        else:
             lines += ["    outputs, last = {}, {}"]
-        elif self.function.name == "loss_and_gradient":
+        if self.function.name == "jacobian":
+            zeros = f"{self.xp}.zeros((T, batch, size, VECTOR_SIZE), DTYPE)"
+            lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
+            lines += ["    first = sensitivities.time + 1"]
+        if self._window:
+            lines += ["    last = {}"]
+        if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
                 lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
             if self.swept is not None:
@@ -227,8 +263,8 @@ class ModulePrinter(abc.ABC):
                 lines += ["    }"]
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
-            if buffer.storage in ("parameter", "gradient"):
-                vector = "vector" if buffer.storage == "parameter" else "gradient"
+            if buffer.storage in ("parameter", "direction", "gradient"):
+                vector = "vector" if buffer.storage == "parameter" else buffer.storage
                 stop = buffer.offset + buffer.rows * buffer.columns
                 if buffer.storage == "parameter" and buffer.note:
                     lines.append(f"    # {comment_text(buffer.note)}")
@@ -250,6 +286,12 @@ class ModulePrinter(abc.ABC):
             rows = view.rows[1] - view.rows[0]
             shape = (view.columns,) if view.vector else (rows, view.columns)
             lines.append(f"    {name} = _part(swept, {shape!r}, {start}, {stride})")
+        for name, view in swept.columns.items():
+            assert view.rows is not None
+            stride = view.buffer.columns
+            start = view.buffer.offset + view.rows[0] * stride + view.start
+            down, across = (f"{self.xp}.arange({length})" for length in (view.rows[1] - view.rows[0], view.columns))
+            lines.append(f"    {name} = {start} + {stride} * {down}[:, None] + {across}")
         return lines
 
     def _result(self) -> list[str]:
@@ -257,9 +299,16 @@ class ModulePrinter(abc.ABC):
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
+        if self._window:
+            gradient = ", gradient" if self.function.name == "window_gradient" else ""
+            return [f"    return loss{gradient}, last"]
+        if self.function.name == "jacobian":
+            return ["    return outputs, jacobians, last"]
         if self.swept is not None:
             lines = ["    gradient += swept"] if self.swept.gradients else []
             return [*lines, "    return loss, Gradients(gradient), last"]
+        if self.function.name == "hessian_vector_product":
+            return ["    return Gradients(gradient)"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = "gradient" if "parameters" in self.program.wrt else "None"

@@ -173,6 +173,8 @@ class NumPyPrinter(StatementPrinter):
                 "    weights = np.asarray(weights)",
                 f"    {target} = (weights / weights.sum(dtype=np.float64)).astype(DTYPE)[:, :, None]",
             ]
+        if statement.what == "share":
+            return [f"{target} = shares[:, :, None]"]
         if statement.what == "classes":
             return [f"{target} = ({self.one_hot(statement)}).astype(DTYPE)"]
         return [f"{target} = np.asarray(targets[{statement.name!r}])"]
@@ -183,7 +185,7 @@ def _read_as_given(function: Function) -> set[str]:
     loads = {
         statement.target.buffer.name: statement.target
         for statement in function.body
-        if isinstance(statement, Load) and statement.what in ("target", "classes", "weight")
+        if isinstance(statement, Load) and statement.what in ("target", "classes", "weight", "share")
     }
     whole = Span(Bound(0), Bound(0, 1))
     for statement in function.statements():

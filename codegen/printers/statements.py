@@ -101,10 +101,16 @@ class StatementPrinter(ModulePrinter):
                 f"    weights = {self.xp}.asarray(weights)",
                 f"    {target} = (weights / weights.sum(dtype=np.float64))[:, :, None]",
             ]
-        if statement.what == "state":
+        if statement.what == "share":
+            return [f"{target} = shares[:, :, None]"]
+        if statement.what == "noise":
+            uniform = f"sensitivities.signs[{name!r}].random((T, batch, {statement.target.columns}))"
+            return [f"{target} = {self.xp}.asarray({uniform} < 0.5) * 2.0 - 1.0"]
+        if statement.what in ("state", "state_tangent"):
             default = self.view(statement.default) if isinstance(statement.default, View) else repr(statement.default)
             first = "[0]" if statement.target.buffer.shape == "step" else ""
-            return [f"{target} = given[{name!r}]{first} if {name!r} in given else {default}"]
+            value = "0.0" if statement.what == "state_tangent" else f"given[{name!r}]{first}"
+            return [f"{target} = {value} if {name!r} in given else {default}"]
         if statement.what == "classes":
             return [f"{target} = {self.one_hot(statement)}"]
         return [f"{target} = {'inputs' if statement.what == 'input' else 'targets'}[{name!r}]"]

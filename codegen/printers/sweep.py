@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from codegen.functions import PointwiseFunction
 from codegen.ir import Expression, View
 from codegen.names import comment_text
 from codegen.sweep import (
@@ -15,14 +16,17 @@ from codegen.sweep import (
     Expand,
     Lifted,
     Operand,
+    Record,
     RowAssign,
     RowBuffer,
     RowProduct,
     RowStatement,
     RowSum,
     RowView,
+    SumAll,
     Sweep,
 )
+from codegen.ufuncs import UFUNCS
 
 if TYPE_CHECKING:
     from codegen.printers.statements import StatementPrinter
@@ -40,6 +44,16 @@ def _contract(gradient, sensitivity, error):
 def _contract_local(gradient, sensitivity, error):
     """Add the local sensitivity (batch, rows, units) times the error (batch, units), summed over the batch."""
     gradient += {xp}.einsum("bik,bk->ik", sensitivity, error).reshape(gradient.shape)
+''',
+    "_record": '''
+def _record(jacobian, columns, sensitivity):
+    """Put a sensitivity (batch, parameters, units) into its columns of the Jacobian (batch, units, VECTOR_SIZE)."""
+    jacobian[:, :, columns.ravel()] = sensitivity.transpose(0, 2, 1)
+''',
+    "_record_local": '''
+def _record_local(jacobian, columns, sensitivity):
+    """Put a local sensitivity (batch, rows, units) into its columns: unit k has those of the weights into it."""
+    jacobian[:, {xp}.arange(columns.shape[1])[None, :], columns] = sensitivity
 ''',
     "_add_unit": '''
 def _add_unit(target, local):
@@ -65,6 +79,7 @@ class SweepText:
         self.sweep = sweep
         self.slots: dict[str, str] = {}  # name in the loop -> its expression
         self.gradients: dict[str, View] = {}
+        self.columns: dict[str, View] = {}
         self.scratch: dict[tuple[int, int], str] = {}
 
     def carried(self) -> list[RowBuffer]:
@@ -86,9 +101,9 @@ class SweepText:
         lines = [f"{self.name(buffer)} = sensitivities.{self.name(buffer)}" for buffer in self.carried()]
         return lines + [f"{name} = work.{name}" for name, _ in self.allocations()]
 
-    def carried_class(self, xp: str) -> list[str]:
-        """The class whose instances hold the sensitivities from step to step."""
-        return carried_class(xp, [(self.name(buffer), buffer) for buffer in self.carried()])
+    def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
+        """The class whose instances hold the sensitivities from step to step; ``signs``: seeds by node."""
+        return carried_class(xp, [(self.name(buffer), buffer) for buffer in self.carried()], signs)
 
     def body(self) -> list[str]:
         """The lines inside the loop, without indentation; the slots of the step first."""
@@ -113,16 +128,33 @@ class SweepText:
             return self._assign(statement)
         if isinstance(statement, RowProduct):
             return self._product(statement)
+        if isinstance(statement, SumAll):
+            target = self._row(statement.target)
+            total = f"{self._row(statement.source)}.sum(axis=(1, 2), keepdims=True)"
+            return [f"{target} += {total}" if statement.accumulate else f"{target}[...] = {total}"]
         if isinstance(statement, Expand):
             return self._expand(statement)
         if isinstance(statement, RowSum):
             target, source = self._row(statement.target), self._row(statement.source)
             equals = "+=" if statement.accumulate else "="
             return [f"{target}{'' if statement.accumulate else '[...]'} {equals} {source}.sum(axis=-1, keepdims=True)"]
-        assert isinstance(statement, Contract), "seeds are printed by BlockText"
-        return [self._contract(statement)]
+        if isinstance(statement, Contract):
+            return [self._contract(statement)]
+        assert isinstance(statement, Record), "seeds are printed by BlockText"
+        return [self._record(statement)]
+
+    def _record(self, statement: Record) -> str:
+        helper = "_record_local" if statement.local else "_record"
+        self.printer.helpers.add(helper)
+        view = statement.parameter
+        columns = self.printer.names.name(("columns", view.label), f"columns_of_{view.label}")
+        self.columns[columns] = view
+        return f"{helper}(jacobians[{statement.output!r}][t - first], {columns}, {self._row(statement.sensitivity)})"
 
     def _contract(self, statement: Contract) -> str:
+        if statement.error is None:
+            name = self.gradient_name(statement.gradient)
+            return f"{name} += {self._row(statement.sensitivity)}.sum(axis=0).reshape({name}.shape)"
         helper = "_contract_local" if statement.local else "_contract"
         self.printer.helpers.add(helper)
         sensitivity, error = self._row(statement.sensitivity), self.printer.view(statement.error)
@@ -131,6 +163,8 @@ class SweepText:
     def _product(self, statement: RowProduct) -> list[str]:
         right = statement.right
         text = self._row(right) if isinstance(right, RowView) else self.printer.bind_view(right)
+        if isinstance(right, RowView) and right.transposed:
+            text += ".transpose(0, 2, 1)"
         target = self._row(statement.target)
         self.printer.ufuncs.add("matmul")
         into = self._scratch(statement.target) if statement.accumulate else target
@@ -197,6 +231,10 @@ class SweepText:
             return operands[expression]
         if expression.is_number:
             return repr(float(expression))
+        if isinstance(expression, PointwiseFunction):
+            function = UFUNCS[expression.func.__name__].text.removeprefix("np.")
+            self.printer.ufuncs.add(function)
+            return f"{function}({', '.join(self._text(argument, operands) for argument in expression.args)})"
         if expression.is_Pow:
             return f"{self._held(expression.base, operands)} ** {int(expression.exp)}"
         joint = " + " if expression.is_Add else " * "
@@ -237,7 +275,7 @@ class SweepText:
         return self.scratch[shape]
 
 
-def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]]) -> list[str]:
+def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str, int]) -> list[str]:
     """The class whose instances hold the sensitivities from step to step."""
     lines = [
         "class Sensitivities:",
@@ -251,11 +289,14 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]]) -> list[str]:
     lines += [
         "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
         "        self.batch, self.time = batch, 0",
+        *(["        self.signs = {}  # where the random signs of each state come from"] if signs else []),
         "",
         "    def start(self, given):",
         '        """Before t = 1; ``given``: the state that is given, by node."""',
         "        self.time = 0",
     ]
+    for number, (node, seed) in enumerate(signs.items()):
+        lines.append(f"        self.signs[{node!r}] = np.random.default_rng([{seed}, {number}])")
     for name, buffer in buffers:
         lines.append(f"        self.{name}[...] = 0.0")
         if buffer.unit_of is not None:
@@ -267,7 +308,7 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]]) -> list[str]:
     return [*lines, "        return self"]
 
 
-ONLINE = '''
+STATE = '''
 class State(dict):
     """The state by node after a step, and with it the sensitivities, which the next step changes in place."""
 
@@ -276,6 +317,38 @@ class State(dict):
         self.sensitivities = sensitivities
         self.time = sensitivities.time
 
+
+def _carried(state, batch):
+    """The given state by node, and the sensitivities that came with it or those before t = 1."""
+    given = _checked_state(state, batch)
+    sensitivities = getattr(state, "sensitivities", None)
+    if sensitivities is None:
+        return given, Sensitivities(0, batch).start(given)
+    if state.time != sensitivities.time:
+        raise ValueError(f"state: found that of step {state.time}; expected the last one, of step {sensitivities.time}")
+    return given, sensitivities
+'''
+
+JACOBIAN = (
+    STATE
+    + '''
+
+def jacobian(params, inputs, state=None):
+    """The outputs, the Jacobian of each by all parameters, and the last state.
+
+    Returns outputs (T, batch, size), Jacobians (T, batch, size, VECTOR_SIZE) by output, and the state, which carries
+    the sensitivities on.
+    """
+    T, batch = _lengths(inputs)
+    given, sensitivities = _carried(state, batch)
+    outputs, jacobians, last = _advance_jacobian(params, inputs, given, sensitivities)
+    return outputs, jacobians, State(last, sensitivities)
+'''
+)
+
+ONLINE = (
+    STATE
+    + '''
 
 def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     """The loss and its gradients over a whole sequence.
@@ -299,13 +372,14 @@ def step_and_gradient(params, state, inputs, targets):
     """
     inputs = {name: value[None] for name, value in inputs.items()}
     targets = {name: value[None] for name, value in targets.items()}
+    return advance(params, state, inputs, targets)
+
+
+def advance(params, state, inputs, targets):
+    """``step_and_gradient`` for any number of steps at once: the mean loss and gradients of (T, batch, size)."""
     T, batch = _lengths(inputs)
-    given = _checked_state(state, batch)
-    sensitivities = getattr(state, "sensitivities", None)
-    if sensitivities is None:
-        sensitivities = Sensitivities(0, batch).start(given)
-    elif state.time != sensitivities.time:
-        raise ValueError(f"state: found that of step {state.time}; expected the last one, of step {sensitivities.time}")
+    given, sensitivities = _carried(state, batch)
     loss, gradients, last = _advance(params, inputs, targets, given, None, sensitivities)
     return loss, gradients, State(last, sensitivities)
 '''
+)

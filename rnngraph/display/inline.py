@@ -4,7 +4,8 @@ Inlining is for reading only and changes no value. An adjoint or auxiliary signa
 reader: a pointwise one is substituted (shifted in time where it is read at another time), one with matrix products
 becomes a group in parentheses, which is possible where it is read at the same t. So the two equations
 delta_a(t) = V delta_y(t) + R delta_s_a(t+1) and delta_s_a(t) = tanh'(s_a(t)) * delta_a(t) become the chapter's delta
-recursion delta_s_a(t) = tanh'(s_a(t)) * (V delta_y(t) + R delta_s_a(t+1)).
+recursion delta_s_a(t) = tanh'(s_a(t)) * (V delta_y(t) + R delta_s_a(t+1)). Jacobians go into their reader likewise;
+one that is a function's derivative and no more goes into every reader.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any, Protocol
 
 import sympy
 
-from codegen.functions import exp
+from codegen.functions import PrimeFunction, exp
 from rnngraph.equations import (
     BoundarySum,
+    Contraction,
     Contribution,
     Equation,
     Expression,
@@ -29,13 +31,18 @@ from rnngraph.equations import (
     Signal,
     Term,
     Total,
+    along_rows,
     at,
+    is_along_rows,
     meaning,
     reads_of,
 )
+from rnngraph.rules import RULES
 
 FORWARD, LOSS, TANGENTS, BACKWARD, GRADIENTS = "Forward", "Loss", "Tangents", "Backward", "Gradients"
-SECTIONS = (FORWARD, LOSS, BACKWARD, GRADIENTS, TANGENTS)
+ERRORS, JACOBIANS, SENSITIVITIES = "Errors of one step", "Jacobians of one step", "Sensitivities"
+SECTIONS = (FORWARD, LOSS, BACKWARD, ERRORS, JACOBIANS, SENSITIVITIES, GRADIENTS, TANGENTS)
+WRITTEN_OUT = ("adjoint", "auxiliary", "jacobian")  # the kinds of signals that may disappear into their reader
 
 SOFTMAX = sympy.Function("softmax")
 
@@ -61,6 +68,16 @@ class SystemLike(Protocol):
     def input_adjoints(self) -> Mapping[str, str]: ...
     @property
     def state_adjoints(self) -> Mapping[str, str]: ...
+    @property
+    def windows(self) -> tuple[int, int] | None: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def dropped(self) -> tuple[str, ...]: ...
+    @property
+    def output_sensitivities(self) -> Mapping[tuple[str, str], tuple[str, bool]]: ...
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,16 @@ class DisplayEquation:
     absorbed: tuple[str, ...] = ()
 
 
+def rule_name(system: SystemLike) -> str:
+    """The learning rule without its options."""
+    return system.rule.partition("(")[0]
+
+
+def goes_forward(system: SystemLike) -> bool:
+    """Whether the gradient is by sensitivities, so that adjoints are those of one step."""
+    return RULES[rule_name(system)].family == "sensitivities"
+
+
 def inline(system: SystemLike) -> list[DisplayEquation]:
     """The equations and totals of ``system`` as they are shown, numbered from 1."""
     return _Inlining(system).run()
@@ -109,9 +136,12 @@ def shift(expression: Expression, delay: int) -> Expression:
     """``expression`` with every signal read ``delay`` steps earlier."""
     if delay == 0:
         return expression
-    return expression.xreplace(
-        {at(read.signal, read.delay): at(read.signal, read.delay + delay) for read in reads_of(expression)}
-    )
+    earlier: dict[Expression, Expression] = {}
+    for symbol in expression.free_symbols:
+        read = meaning(symbol)
+        if isinstance(read, Read):
+            earlier[symbol] = (along_rows if is_along_rows(symbol) else at)(read.signal, read.delay + delay)
+    return expression.xreplace(earlier)
 
 
 class _Inlining:
@@ -169,7 +199,8 @@ class _Inlining:
 
     def _find_sections(self) -> None:
         has_loss = any(total.kind == "loss" for total in self.system.totals)
-        kinds = {"adjoint": BACKWARD, "tangent": TANGENTS}
+        backward = ERRORS if goes_forward(self.system) else BACKWARD
+        kinds = {"adjoint": backward, "tangent": TANGENTS, "jacobian": JACOBIANS, "sensitivity": SENSITIVITIES}
         for name in self.equations:
             kind = self.system.signals[name].kind
             if kind != "auxiliary":
@@ -178,8 +209,10 @@ class _Inlining:
         for name in waiting:
             read = {self.sections.get(read.signal) for read in self.equations[name].reads()}
             direct = {self.system.signals[read.signal].kind for read in self.equations[name].reads()}
-            if BACKWARD in read or "adjoint" in direct:
-                self.sections[name] = BACKWARD
+            if self.system.signals[name].rows:
+                self.sections[name] = SENSITIVITIES
+            elif backward in read or "adjoint" in direct:
+                self.sections[name] = backward
             elif TANGENTS in read or "tangent" in direct:
                 self.sections[name] = TANGENTS
             else:
@@ -193,8 +226,8 @@ class _Inlining:
 
     def _find_readers(self) -> None:
         for equation in self.equations.values():
-            for term in equation.terms:
-                self.readers.setdefault(term.source, []).append(equation.signal)
+            for read in (read for term in equation.terms for read in term.reads()):
+                self.readers.setdefault(read.signal, []).append(equation.signal)
             self._count(equation.expression, equation.signal)
         for total in self.system.totals:
             for contribution in total.contributions:
@@ -203,6 +236,9 @@ class _Inlining:
                 elif isinstance(contribution, Outer):
                     self.readers.setdefault(contribution.left, []).append(_key(total))
                     self.readers.setdefault(contribution.right, []).append(_key(total))
+                elif isinstance(contribution, Contraction):
+                    for name in filter(None, (contribution.sensitivity, contribution.error)):
+                        self.readers.setdefault(name, []).append(_key(total))
                 else:
                     self.readers.setdefault(contribution.signal, []).append(_key(total))
         for name in (*self.system.outputs, *_values(self.system.input_adjoints), *_values(self.system.state_adjoints)):
@@ -242,8 +278,10 @@ class _Inlining:
     def _may_inline(self, read: Read, reader: str) -> bool:
         """Whether ``read`` in the definition of ``reader`` can be written out there."""
         name = read.signal
-        if name not in self.equations or self.system.signals[name].kind not in ("adjoint", "auxiliary"):
+        if name not in self.equations or self.system.signals[name].kind not in WRITTEN_OUT:
             return False
+        if self._is_derivative(name):
+            return True
         if self.readers.get(name) != [reader] or self._reaches(reader, name):
             return False
         self.reader_of[name] = reader  # before looking into it, so that a loop of signals read once is seen
@@ -256,6 +294,16 @@ class _Inlining:
             return True
         del self.reader_of[name]
         return False
+
+    def _is_derivative(self, name: str) -> bool:
+        """Whether a signal is a Jacobian that is a vector f'(s(t)), which is as short as its name."""
+        if name not in self.equations:
+            return False
+        equation, signal = self.equations[name], self.system.signals[name]
+        short = isinstance(equation.expression, PrimeFunction) and all(
+            argument.is_Symbol and isinstance(meaning(argument), Read) for argument in equation.expression.args
+        )
+        return signal.kind == "jacobian" and not signal.rows and not equation.terms and short
 
     def _deltas(self, expression: Expression) -> list[Read]:
         kinds = ("adjoint", "auxiliary")
@@ -278,8 +326,16 @@ class _Inlining:
     def _written(self, terms: tuple[Term, ...], expression: Expression, reader: str) -> Side:
         groups: dict[Read, Side] = {}
         substitutions: dict[Expression, Expression] = {}
+        down_the_rows = {meaning(symbol): symbol for symbol in expression.free_symbols if is_along_rows(symbol)}
+        for down, symbol in down_the_rows.items():
+            if isinstance(down, Read) and self._is_derivative(down.signal):
+                inner = self.equations[down.signal].expression
+                substitutions[symbol] = shift(
+                    inner.xreplace({at(*each): along_rows(*each) for each in reads_of(inner)}), down.delay
+                )
+                self.absorbed.setdefault(reader, []).append(down.signal)
         for read in reads_of(expression):
-            if not self._may_inline(read, reader):
+            if (read in down_the_rows and not self._is_derivative(read.signal)) or not self._may_inline(read, reader):
                 continue
             side = self._side(read.signal)
             self.absorbed.setdefault(reader, []).append(read.signal)
@@ -289,7 +345,7 @@ class _Inlining:
                 groups[read] = side
         for term in terms:
             read = Read(term.source, term.delay)
-            if term.operator == "sum" and self._may_inline(read, reader):
+            if term.operator in ("sum", "expand") and self._may_inline(read, reader):
                 side = self._side(read.signal)
                 self.absorbed.setdefault(reader, []).append(read.signal)
                 groups[read] = Side((), shift(side.expression, read.delay)) if side.pointwise else side

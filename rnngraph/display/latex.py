@@ -6,8 +6,10 @@ from __future__ import annotations
 import re
 
 from rnngraph.display.inline import DisplayEquation, SystemLike, inline
-from rnngraph.display.legend import legend
-from rnngraph.display.writer import TANGENT, Piece, Signs, Writer
+from rnngraph.display.legend import heading, legend
+from rnngraph.display.notation import TANGENT, Piece, Signs
+from rnngraph.display.writer import Writer
+from rnngraph.equations import Signal
 
 GREEK = [
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
@@ -24,18 +26,23 @@ LETTER_AND_DIGITS = re.compile(r"([A-Za-z])(\d+)")
 
 def as_latex(system: SystemLike) -> str:
     """The equations of ``system`` as one ``align`` environment, a row with the heading before each section; below it
-    the legend as an ``itemize`` environment."""
+    the legend as an ``itemize`` environment. A rule other than bptt is named before all."""
     writer = LatexWriter(system)
     rows: list[str] = []
     section = ""
-    for equation in inline(system):
+    equations = inline(system)
+    for equation in equations:
         if equation.section != section:
             section = equation.section
             rows.append(rf"&\textbf{{{section}}} \notag")
         rows.append(rf"{writer.line(equation)} \tag{{{equation.number}}}")
-    items = "\n".join(rf"\item {line}" for line in legend(system, writer))
+    items = "\n".join(rf"\item {line}" for line in legend(system, writer, {each.name for each in equations}))
+    title = heading(system)
     return (
-        "\\begin{align}\n" + " \\\\\n".join(rows) + "\n\\end{align}\n\\noindent Where\n"
+        (f"\\noindent\\textbf{{{escape(title)}}}\n" if title else "")
+        + "\\begin{align}\n"
+        + " \\\\\n".join(rows)
+        + "\n\\end{align}\n\\noindent Where\n"
         "\\begin{itemize}\n" + items + "\n\\end{itemize}"
     )
 
@@ -67,11 +74,22 @@ class LatexWriter(Writer):
         rest = name.removeprefix(TANGENT)
         if rest != name and (rest in self.system.parameters if signal is None else signal.origin == rest):
             return self.tangent(self.name(rest))
+        if signal is not None and signal.kind in ("sensitivity", "jacobian") and (pair := self._pair(signal)):
+            return pair
         if signal is not None and signal.origin is not None and signal.origin != name:
             head = name.removesuffix(signal.origin)
             if head.endswith("_") and head.count("_") == 1:  # delta_<origin>, s_<origin>, target_<origin>
                 return f"{self._plain(head.removesuffix('_'))}{_subscript(self.name(signal.origin))}"
         return self._plain(name)
+
+    def _pair(self, signal: Signal) -> str | None:
+        """P_<state>_<parameter> or J_<state>_<source> as a letter with two names below; None for another form."""
+        letter, of, rest = signal.name[:1], f"_{signal.origin}_", signal.name[1:]
+        if not rest.startswith(of):
+            return None
+        second = rest.removeprefix(of)
+        known = self.system.parameters if signal.of is not None else self.system.signals
+        return f"{letter}_{{{self.name(signal.origin or '')},{self.name(second)}}}" if second in known else None
 
     def _plain(self, name: str) -> str:
         if not name.isidentifier() or not all(part.isalnum() for part in name.split("_")):
@@ -95,8 +113,8 @@ class LatexWriter(Writer):
             return part if part.isascii() else rf"\text{{{part}}}"
         return rf"\mathrm{{{part}}}" if part.isascii() else rf"\text{{{escape(part)}}}"
 
-    def derivative(self, name: str) -> str:
-        return rf"\frac{{\partial L}}{{\partial {self.name(name)}}}"
+    def derivative(self, name: str, entry: str = "") -> str:
+        return rf"\frac{{\partial L}}{{\partial {self.name(name)}{entry}}}"
 
     def tangent(self, text: str) -> str:
         return rf"\dot{{{text}}}"
@@ -131,6 +149,9 @@ class LatexWriter(Writer):
     def sum_units(self, text: str) -> str:
         return rf"\sum_{{\text{{units}}}} {self.bracket(text)}"
 
+    def sum_index(self, index: str, text: str) -> str:
+        return rf"\sum_{{{index}}} {self.bracket(text)}"
+
     def log_sum_exp(self, text: str) -> str:
         return rf"\log \sum_{{\text{{units}}}} \exp{self.bracket(text)}"
 
@@ -142,6 +163,9 @@ class LatexWriter(Writer):
 
     def math(self, text: str) -> str:
         return f"${text}$"
+
+    def note(self, text: str) -> str:
+        return escape(text).replace("->", r"$\to$")
 
 
 def _subscript(text: str) -> str:

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rnngraph.display.inline import DisplayEquation, SystemLike, inline
-from rnngraph.display.legend import legend
-from rnngraph.display.writer import PRODUCT, TANGENT, Piece, Signs, Writer
+from rnngraph.display.legend import heading, legend
+from rnngraph.display.notation import PRODUCT, TANGENT, Piece, Signs
+from rnngraph.display.writer import Writer
 
 
 def as_text(system: SystemLike, equations: Sequence[DisplayEquation] | None = None) -> str:
-    """The equations of ``system`` in sections, with a legend; one line per equation.
+    """The equations of ``system`` in sections, with a legend; one line per equation. A rule other than bptt is named in
+    the first line.
 
     ``equations`` is ``inline(system)``, for callers that have it already.
     """
     equations = inline(system) if equations is None else equations
     writer = TextWriter(system)
     width = len(f"({len(equations)})")
-    lines: list[str] = []
+    title = heading(system)
+    lines: list[str] = [title] if title else []
     section = ""
     for equation in equations:
         if equation.section != section:
             lines += ["", equation.section] if lines else [equation.section]
             section = equation.section
         lines.append(f"  {f'({equation.number})':>{width}} {writer.line(equation)}")
-    lines += ["", "Where", *(f"  {line}" for line in legend(system, writer))]
+    lines += ["", "Where", *(f"  {line}" for line in legend(system, writer, {each.name for each in equations}))]
     return "\n".join(lines)
 
 
@@ -75,8 +78,8 @@ class TextWriter(Writer):
     def name(self, name: str) -> str:
         return quoted(name)
 
-    def derivative(self, name: str) -> str:
-        return f"dL/d{quoted(name)}"
+    def derivative(self, name: str, entry: str = "") -> str:
+        return f"dL/d{quoted(name)}{entry}"
 
     def tangent(self, text: str) -> str:
         return TANGENT + text
@@ -105,6 +108,9 @@ class TextWriter(Writer):
     def sum_units(self, text: str) -> str:
         return f"sum_units({text})"
 
+    def sum_index(self, index: str, text: str) -> str:
+        return f"sum_{index}({text})"
+
     def log_sum_exp(self, text: str) -> str:
         return f"log sum_units(exp({text}))"
 
@@ -116,6 +122,9 @@ class TextWriter(Writer):
 
     def math(self, text: str) -> str:
         return text
+
+    def note(self, text: str) -> str:
+        return "".join(character if character.isprintable() else _escape(character) for character in text)
 
 
 def shape_text(shape: Iterable[int]) -> str:

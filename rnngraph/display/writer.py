@@ -7,119 +7,98 @@ chapter writes it.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
-
 import sympy
 
 from codegen.functions import PrimeFunction
-from rnngraph.display.inline import DisplayEquation, Side, SystemLike
-from rnngraph.equations import BoundarySum, Expression, Outer, PointwiseSum, Read, Term, meaning, reads_of
+from rnngraph.display.indexed import (
+    ENTRY,
+    PASSED,
+    SUMMED,
+    UNIT,
+    WITH_JACOBIAN,
+    Indices,
+    entry_text,
+    full_sensitivities,
+    row_of,
+)
+from rnngraph.display.inline import SOFTMAX, DisplayEquation, Part, Side, SystemLike
+from rnngraph.display.notation import ATOM, POWER, PRODUCT, SUM, TANGENT, Notation, Piece
+from rnngraph.equations import (
+    BoundarySum,
+    Contraction,
+    Expression,
+    Outer,
+    PointwiseSum,
+    Read,
+    Term,
+    is_along_rows,
+    meaning,
+    reads_of,
+)
 
-SUM, PRODUCT, POWER, ATOM = range(4)  # how strongly a written piece holds together
 SIMPLE_FRACTION = 1000
 SHORT_DECIMAL = 5
-TANGENT = "dot_"
 
 
-class Piece(NamedTuple):
-    """Written text, how strongly it holds together, and whether it is one number for all units."""
-
-    text: str
-    strength: int
-    scalar: bool = False
-
-
-class Signs(NamedTuple):
-    """How the legend writes: all steps, the times before them, the elementwise product, a shape's product, the share of
-    one step among all."""
-
-    steps: str
-    before: str
-    elementwise: str
-    by: str
-    share: str
-
-
-class Writer(ABC):
+class Writer(Notation):
     """Writes the equations of one system."""
 
-    signs: ClassVar[Signs]
+    chosen = f"[{ENTRY[1]} = {UNIT}]"
 
     def __init__(self, system: SystemLike) -> None:
         self.system = system
         self.index = {name: position for position, name in enumerate(system.signals)}
         self.groups: dict[Read, Side] = {}
+        self.full = full_sensitivities(system)
+        self.indices: Indices | None = None  # of the equation of a matrix that is being written
 
-    # What a subclass decides.
+    # Single pieces, for those who write something else than equations.
 
-    @abstractmethod
-    def name(self, name: str) -> str:
-        """A signal's or parameter's name."""
+    def read(self, signal: str, delay: int) -> str:
+        """A signal at t - ``delay``."""
+        return self._read(signal, delay)
 
-    @abstractmethod
-    def derivative(self, name: str) -> str:
-        """dL/d``name``."""
+    def pointwise(self, expression: Expression) -> Piece:
+        """A pointwise expression."""
+        return self._pointwise(expression)
 
-    @abstractmethod
-    def tangent(self, text: str) -> str:
-        """The tangent of a written total."""
-
-    @abstractmethod
-    def power(self, base: str, exponent: str) -> str:
-        """base^exponent; the base is in brackets already if it must be."""
-
-    @abstractmethod
-    def multiply(self, left: Piece, right: Piece) -> str:
-        """The elementwise product."""
-
-    @abstractmethod
-    def divide(self, top: Piece, bottom: Piece) -> str:
-        """The elementwise quotient."""
-
-    @abstractmethod
-    def call(self, function: str, arguments: list[str]) -> str:
-        """A pointwise function of written arguments; ``function`` may end in primes."""
-
-    @abstractmethod
-    def bracket(self, text: str) -> str:
-        """The text in brackets."""
-
-    @abstractmethod
-    def transpose(self, text: str) -> str:
-        """The transposed matrix or vector."""
-
-    @abstractmethod
-    def matrix_product(self, left: str, right: str) -> str:
-        """A matrix applied to a vector, or a column times a row."""
-
-    @abstractmethod
-    def sum_units(self, text: str) -> str:
-        """The sum over units of the text."""
-
-    @abstractmethod
-    def log_sum_exp(self, text: str) -> str:
-        """The log of the sum over units of exp of the text."""
-
-    @abstractmethod
-    def sum_time(self, text: str, before: bool) -> str:
-        """The sum over t = 1..T, or over t <= 0 where ``before``."""
-
-    @abstractmethod
-    def fraction(self, top: int, bottom: int) -> str:
-        """A rational number that is no short decimal; both are positive."""
-
-    @abstractmethod
-    def math(self, text: str) -> str:
-        """A written piece within a sentence."""
+    def hold(self, piece: Piece, strength: int) -> Piece:
+        """The piece, bracketed unless it holds together as strongly as asked."""
+        return self._hold(piece, strength)
 
     # Equations.
 
     def left(self, equation: DisplayEquation) -> str:
         """The left-hand side."""
         if equation.side is not None:
-            return f"{self.name(equation.name)}(t)"
-        return self.total(equation.name)
+            self.indices = self._indices_of(equation.name)
+            return self._read(equation.name, 0)
+        entry = self._entry_of_total(equation)
+        if entry is None:
+            return self.total(equation.name)
+        of = next(total.of for total in self.system.totals if total.name == equation.name)
+        assert of is not None
+        shape = self.system.parameters[of]
+        letters = [each for each, count in (*entry.row, (entry.unit, shape[-1])) if count > 1]
+        return self.derivative(of, f"[{','.join(letters)}]" if letters else "")
+
+    def _indices_of(self, name: str) -> Indices | None:
+        """The letters in the equation of a matrix, None for a vector's."""
+        signal = self.system.signals[name]
+        if not signal.rows:
+            return None
+        return Indices(row_of(signal, self.system, name in self.full))
+
+    def _entry_of_total(self, equation: DisplayEquation) -> Indices | None:
+        """The letters of a gradient by sensitivities, None for another's: they are those of the sensitivity's rows."""
+        found = [part.contribution for part in equation.parts if isinstance(part.contribution, Contraction)]
+        if not found:
+            return None
+        full = any(piece.sensitivity in self.full for piece in found)
+        first, last = ENTRY
+        of = self.system.signals[found[0].sensitivity].of
+        shape = self.system.parameters[of or ""]
+        return Indices(((first, shape[0]),) if len(shape) > 1 else (), last if full else UNIT)
 
     def total(self, name: str) -> str:
         """A total's name: L for "loss", dL/dW for "dloss/dW", and their tangents."""
@@ -129,6 +108,8 @@ class Writer(ABC):
         total, rest = totals[name], name.removeprefix(TANGENT)
         if total.kind == "tangent" and rest in totals:
             return self.tangent(self.total(rest))
+        if total.kind == "tangent" and total.of is not None:
+            return self.tangent(self.derivative(total.of))
         if total.kind == "gradient" and total.of is not None:
             return self.derivative(total.of)
         return self.name("L" if name == "loss" else name)
@@ -136,24 +117,56 @@ class Writer(ABC):
     def right(self, equation: DisplayEquation) -> str:
         """The right-hand side."""
         if equation.side is not None:
+            self.indices = self._indices_of(equation.name)
             return self._side(equation.side).text
+        self.indices = self._entry_of_total(equation)
         inside: list[tuple[Expression, Piece]] = []
         before: list[str] = []
         for part in equation.parts:
-            contribution = part.contribution
-            if isinstance(contribution, BoundarySum):
-                before.append(self.sum_time(f"{self.name(contribution.signal)}(t)", True))
-            elif isinstance(contribution, Outer):
-                left = self._read(contribution.left, contribution.left_delay)
-                right = self._read(contribution.right, contribution.right_delay)
-                inside.append((sympy.S.One, Piece(self.matrix_product(left, self.transpose(right)), PRODUCT)))
+            if isinstance(part.contribution, BoundarySum):
+                before.append(self.sum_time(self._read(part.contribution.signal, 0), True))
             else:
-                assert part.side is not None
-                inside.append(self._summand(contribution, part.side))
+                inside.append(self._contribution(part))
+        self.indices = None
         if inside:
             summed = self._hold(self._summed(inside), PRODUCT).text
             before.insert(0, self.sum_time(summed, False))
         return self._join(before) if before else "0"
+
+    def _contribution(self, part: Part) -> tuple[Expression, Piece]:
+        """A common factor and the rest of what is summed over t = 1..T."""
+        contribution = part.contribution
+        if isinstance(contribution, Contraction):
+            return sympy.S.One, self._contraction(contribution)
+        if isinstance(contribution, Outer):
+            if self.indices is not None:
+                left = Piece(self._down_rows(contribution.left, contribution.left_delay), ATOM, True)
+                right = Piece(self._read(contribution.right, contribution.right_delay), ATOM, True)
+                return sympy.S.One, Piece(self.multiply(left, right), PRODUCT, True)
+            column = self._read(contribution.left, contribution.left_delay)
+            row = self._read(contribution.right, contribution.right_delay)
+            return sympy.S.One, Piece(self.matrix_product(column, self.transpose(row)), PRODUCT)
+        assert part.side is not None and isinstance(contribution, PointwiseSum)
+        return self._summand(contribution, part.side)
+
+    def _contraction(self, contribution: Contraction) -> Piece:
+        """A sensitivity with an error: summed over the units where it is full, else entry by entry."""
+        name, outer = contribution.sensitivity, self.indices
+        signal = self.system.signals[name]
+        assert outer is not None
+        full = name in self.full
+        unit = UNIT if full else outer.unit
+        self.indices = Indices(row_of(signal, self.system, full), unit)
+        pieces = [Piece(self._read(name, contribution.delay), ATOM, True)]
+        if contribution.error is not None:
+            pieces.append(Piece(self._read(contribution.error, 0), ATOM, True))
+        self.indices = outer
+        product = self._multiplied(pieces)
+        return self._over(UNIT, signal.size, product) if full else product
+
+    def _over(self, index: str, count: int, piece: Piece) -> Piece:
+        """The sum over an index, which is the piece itself where the index can only be 1."""
+        return Piece(self.sum_index(index, piece.text), ATOM, True) if count > 1 else piece
 
     def _summed(self, entries: list[tuple[Expression, Piece]]) -> Piece:
         """The sum of factor * piece, with what all factors share (the step weight) before the bracket."""
@@ -218,7 +231,8 @@ class Writer(ABC):
         return joined
 
     def _term_key(self, term: Term) -> tuple[int, ...]:
-        return (0, abs(term.delay), 0, 0)
+        carried = self.system.signals[term.source].kind == "sensitivity"
+        return (-1 if carried else 0, abs(term.delay), 0, 0)
 
     def _summand_key(self, expression: Expression) -> tuple[int, ...]:
         """Numbers and lone parameters last; negative summands after positive ones; near times before far ones."""
@@ -227,13 +241,24 @@ class Writer(ABC):
         if not reads:
             return (2 if expression.is_number else 1, negative, 0, 0)
         far = max(abs(read.delay) for read in reads)
+        if any(self.system.signals[read.signal].kind == "sensitivity" for read in reads):
+            return (-1, far, 1, min(self.index[read.signal] for read in reads))
         # a number leads where all else is subtracted (1 - z)
         return (3 if negative else 0, far, 1, min(self.index[read.signal] for read in reads))
 
     def _term(self, term: Term) -> Piece:
+        if term.operator in WITH_JACOBIAN:
+            return self._with_jacobian(term)
+        if term.operator == "sum_all":
+            return self._sum_all(term)
+        indices = self.indices
+        if term.operator == "dense" and indices is not None:
+            return self._weighted(term, indices)
+        self.indices = None  # what is summed over units is a vector
         read = Read(term.source, term.delay)
         group = self.groups.get(read) if term.operator == "sum" else None
         argument = self._side(group).text if group is not None else self._read(*read)
+        self.indices = indices
         if term.operator == "sum":
             return Piece(self.sum_units(argument), ATOM, True)
         if term.operator == "logsumexp":
@@ -242,14 +267,96 @@ class Writer(ABC):
         matrix = self.name(term.parameter)
         return Piece(self.matrix_product(matrix if term.transposed else self.transpose(matrix), argument), PRODUCT)
 
+    def _sum_all(self, term: Term) -> Piece:
+        """The sum over the rows and units of a matrix."""
+        outer, groups = self.indices, self.groups
+        source = self.system.signals[term.source]
+        row = row_of(source, self.system, full=False)
+        self.indices = Indices(row, UNIT)
+        read = Read(term.source, term.delay)
+        group = groups.get(read)
+        piece = self._side(group) if group is not None else Piece(self._read(*read), ATOM, True)
+        self.indices = outer
+        piece = self._over(UNIT, source.size, piece)
+        for letter, count in row:
+            piece = self._over(letter, count, piece)
+        return piece
+
+    def _weighted(self, term: Term, indices: Indices) -> Piece:
+        """A weight applied to each row of a matrix, or to a vector, as a sum over the units of the source."""
+        assert term.parameter is not None
+        self.indices = Indices(indices.row, SUMMED)
+        source = Piece(self._read(term.source, term.delay), ATOM, True)
+        self.indices = indices
+        sides = [(SUMMED, indices.unit), (indices.unit, SUMMED)][term.transposed]
+        shape = self._shape(term.parameter)
+        weight = Piece(self._entry(term.parameter, *zip(sides, shape, strict=True)), ATOM, True)
+        return self._over(SUMMED, self.system.signals[term.source].size, self._multiplied([source, weight]))
+
+    def _with_jacobian(self, term: Term) -> Piece:
+        """A sensitivity that passes a Jacobian, or a local one that is spread out."""
+        indices, groups = self.indices, self.groups
+        assert indices is not None
+        source = self.system.signals[term.source]
+        row = row_of(source, self.system, term.source in self.full)
+        unit = {"product": PASSED, "diagonal": indices.unit, "expand": ENTRY[1] if term.jacobian else indices.unit}
+        self.indices = Indices(row, unit[term.operator])
+        read = Read(term.source, term.delay)
+        group = groups.get(read)
+        piece = self._side(group) if group is not None else Piece(self._read(*read), ATOM, True)
+        if term.jacobian is not None:
+            matrix = self.system.signals[term.jacobian]
+            entry = (self.indices.unit, indices.unit)[:: -1 if term.transposed else 1]
+            self.indices = Indices(((entry[0], matrix.rows),), entry[1])
+            pieces = [piece, Piece(self._read(term.jacobian, 0), ATOM, True)]
+        else:
+            # the unit vectors: row (i, j) is 0 but at unit j
+            plain = piece.strength == PRODUCT and not piece.text.startswith("-")
+            piece = Piece(piece.text, POWER, True) if plain else piece
+            pieces = [Piece(self.chosen, ATOM, True), piece] if source.size > 1 else [piece]
+        self.indices = indices
+        product = self._multiplied(pieces)
+        return self._over(PASSED, source.size, product) if term.operator == "product" else product
+
     # Pointwise expressions.
 
     def _read(self, signal: str, delay: int) -> str:
+        if self.indices is None:
+            return self._timed(signal, "", delay)
+        found = self.system.signals[signal]
+        row = self.indices.row if found.rows > 1 else ()
+        return self._timed(signal, entry_text(row, self.indices.unit, found.size), delay)
+
+    def _down_rows(self, signal: str, delay: int) -> str:
+        """A signal with its units down the rows."""
+        assert self.indices is not None
+        size = self.system.signals[signal].size
+        return self._timed(signal, entry_text((), self.indices.along_rows(), size), delay)
+
+    def _timed(self, signal: str, entry: str, delay: int) -> str:
         time = "t" if delay == 0 else f"t-{delay}" if delay > 0 else f"t+{-delay}"
-        return f"{self.name(signal)}({time})"
+        return f"{self.name(signal)}{entry}({time})"
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        known = self.system.parameters.get(name)
+        return tuple(self.system.constants[name].shape) if known is None else known
+
+    def _entry(self, name: str, *letters: tuple[str, int]) -> str:
+        """A parameter or constant with its letters, each with the number of its values."""
+        shown = ",".join(letter for letter, count in letters if count > 1)
+        return f"{self.name(name)}[{shown}]" if shown else self.name(name)
+
+    def _parameter(self, name: str) -> str:
+        if self.indices is None:
+            return self.name(name)
+        shape = self._shape(name)
+        letters = (self.indices.along_rows(), self.indices.unit)[-len(shape) :]
+        return self._entry(name, *zip(letters, shape, strict=True))
 
     def _is_scalar(self, expression: Expression) -> bool:
         """Whether it is one number for all units."""
+        if self.indices is not None:
+            return True
         for symbol in expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
@@ -268,7 +375,9 @@ class Writer(ABC):
         if expression.is_Symbol:
             found = meaning(expression)
             if isinstance(found, str):
-                return Piece(self.name(found), ATOM, scalar)
+                return Piece(self._parameter(found), ATOM, scalar)
+            if is_along_rows(expression):
+                return Piece(self._down_rows(*found), ATOM, scalar)
             group = self.groups.get(found)
             return self._side(group) if group is not None else Piece(self._read(*found), ATOM, scalar)
         if expression.is_Number or expression.is_NumberSymbol:
@@ -279,6 +388,10 @@ class Writer(ABC):
             return self._product(expression, scalar)
         if expression.is_Pow:
             return self._power(expression, scalar)
+        if self.indices is not None and expression.func == SOFTMAX:
+            indices, self.indices = self.indices, None
+            whole, self.indices = self._pointwise(expression).text, indices
+            return Piece(f"{whole}[{indices.unit}]", ATOM, True)
         name = getattr(expression.func, "name", None) or expression.func.__name__
         arguments = [self._pointwise(argument).text for argument in expression.args]
         return Piece(self.call(str(name), arguments), ATOM, scalar)
@@ -345,9 +458,9 @@ class Writer(ABC):
         first = min((self.index[read.signal] for read in reads), default=-1)
         if factor.is_number:
             group = 0
-        elif "adjoint" in kinds or any(read in self.groups for read in reads):
+        elif kinds & {"adjoint", "sensitivity"} or any(read in self.groups for read in reads):
             group = 9
-        elif kinds & {"auxiliary", "tangent"}:
+        elif kinds & {"auxiliary", "tangent", "jacobian"}:
             group = 8
         elif kinds == {"weight"}:
             group = 1

@@ -50,8 +50,9 @@ class _Lowering:
         self.signals = schedule.signals
         self.layout = layout
         self.name = name
+        self.window = name in ("window_loss", "window_gradient")  # a part of a sequence, carried on
         self.notes = notes
-        self.states = self.system.state_depths
+        self.states = {**self.system.state_depths, **self._learned_tangents()}
         self.places = place_signals(schedule, self.states)
         self.prologue: list[Statement] = []
         widths = {name: signal.size for name, signal in self.signals.items()}
@@ -74,7 +75,7 @@ class _Lowering:
             else:
                 self._emit(component.items[0], body, component)
             self._copy_to_later_sources(component, body)
-        if self.schedule.sweep and self.system.carry is None:
+        if self.system.online:
             sweep = SweepLowering(
                 self.schedule,
                 self.layout,
@@ -83,7 +84,7 @@ class _Lowering:
                 self.notes,
             )
             body.append(sweep.run())
-        if self.name == "forward":
+        if self.name in ("forward", "jacobian"):
             self._store_outputs(body)
         else:
             totals = TotalsLowering(self.schedule, self.places, self.layout, self.states, self._batched_operands)
@@ -93,7 +94,7 @@ class _Lowering:
             else:
                 self._carry(totals)
             body.extend(totals.statements)
-            if self.schedule.sweep or self.system.carry is not None:
+            if self.window or self.system.online or self.system.carry is not None:
                 self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
 
@@ -101,14 +102,27 @@ class _Lowering:
 
     def _load_given(self) -> None:
         for name, signal in self.signals.items():
-            if signal.kind in ("input", "target", "weight"):
+            if signal.kind in ("input", "target", "weight", "noise"):
                 origin = signal.origin or name
                 classes = signal.kind == "target" and self.system.losses.get(origin) == "cross_entropy"
-                what = "classes" if classes else signal.kind
+                what = "classes" if classes else "share" if self.window and signal.kind == "weight" else signal.kind
                 self.prologue.append(Load(self.places.of[name].span(0, name), what, origin))
         for name, depth in self.states.items():
             if name in self.places.of:
-                self.prologue.append(Load(self._past(name, depth), "state", name, self._initial(name)))
+                signal = self.signals[name]
+                what, node = ("state_tangent", signal.origin or name) if signal.kind == "tangent" else ("state", name)
+                self.prologue.append(Load(self._past(name, depth), what, node, self._initial(name)))
+
+    def _learned_tangents(self) -> dict[str, int]:
+        """The tangents of nodes that start from learned values, with the nodes' depths: they start from the direction's
+        values."""
+        depths = self.system.state_depths
+        learned = {
+            name: depths.get(signal.origin or "", 0)
+            for name, signal in self.signals.items()
+            if signal.kind == "tangent" and isinstance(signal.initial, str)
+        }
+        return {name: depth for name, depth in learned.items() if depth}
 
     def _past(self, name: str, depth: int) -> View:
         """The values at t = 1-depth..0."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from codegen.ir import Buffer, NamedParameter, View
@@ -31,18 +31,35 @@ class Cell:
 @dataclass(frozen=True)
 class ParameterLayout:
     """``blocks`` holds (offset, rows, columns) of each matrix in the vector; ``cells`` where each parameter lies in
-    them."""
+    them. The last ``direction_blocks`` lie in a second vector of the same layout, the direction of a derivative."""
 
     blocks: tuple[tuple[int, int, int], ...]
     cells: Mapping[str, Cell]
     shapes: Mapping[str, tuple[int, ...]]
     rules: Mapping[str, str]
     size: int
+    direction_blocks: int = 0
+
+    def with_directions(self, directions: Mapping[str, str]) -> ParameterLayout:
+        """The layout extended by the direction's parameters: each lies in its vector as its parameter does in its own.
+
+        ``directions`` maps the name of a direction's parameter to the parameter.
+        """
+        count = len(self.blocks)
+        cells = {added: replace(self.cells[name], block=self.cells[name].block + count)
+                 for added, name in directions.items()}  # fmt: skip
+        shapes = {added: self.shapes[name] for added, name in directions.items()}
+        return ParameterLayout(
+            self.blocks * 2, {**self.cells, **cells}, {**self.shapes, **shapes}, self.rules, self.size, count
+        )
 
     def buffer(self, block: int, storage: str = "parameter") -> Buffer:
         """Block ``block`` of the parameter vector, or of the gradient vector."""
         offset, rows, columns = self.blocks[block]
         name = f"weights_{block + 1}" if storage == "parameter" else f"gradient_{block + 1}"
+        own = len(self.blocks) - self.direction_blocks
+        if block >= own:
+            storage, name = "direction", f"direction_{block - own + 1}"
         note = ", ".join(self._holds[block])
         return Buffer(name, "matrix", columns, rows, storage=storage, offset=offset, note=note)
 

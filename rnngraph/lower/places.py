@@ -20,7 +20,9 @@ from rnngraph.equations import BoundarySum, Contraction, Outer, PointwiseSum, at
 from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot, sweep_reads
 
 # Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
-GENERATED = re.compile(r"(weights|gradient|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$")
+GENERATED = re.compile(
+    r"(weights|gradient|direction|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$"
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class _Placement:
         return self.places
 
     def _exists(self, name: str) -> bool:
-        return name in self.schedule.component_of or self.signals[name].kind in ("input", "target", "weight")
+        return name in self.schedule.component_of or self.signals[name].kind in ("input", "target", "weight", "noise")
 
     # Who reads what, how far back.
 

@@ -14,12 +14,14 @@ from codegen.sweep import (
     Expand,
     Lifted,
     Operand,
+    Record,
     RowAssign,
     RowBuffer,
     RowProduct,
     RowStatement,
     RowSum,
     RowView,
+    SumAll,
     Sweep,
 )
 from rnngraph.equations import Contraction, Equation, Expression, Term, is_along_rows, meaning, symbols_of
@@ -58,11 +60,14 @@ class SweepLowering:
                         Contract(
                             self.layout.view(total.of, "gradient"),
                             RowView(self.buffers[piece.sensitivity], piece.delay),
-                            self.vector(piece.error, 0),
+                            self.vector(piece.error, 0) if piece.error is not None else None,
                             piece.local,
                             self.notes.get(total.name, ""),
                         )
                     )
+        for (output, name), (signal, local) in self.schedule.system.output_sensitivities.items():
+            place = self.layout.view(name, "gradient")
+            body.append(Record(output, place, RowView(self.buffers[signal]), local))
         return Sweep(tuple(body), "for t = 1..T: sensitivities, one step after the other")
 
     def _allocate(self) -> dict[str, RowBuffer]:
@@ -96,7 +101,7 @@ class SweepLowering:
         def add(statement: Callable[[bool, str], RowStatement]) -> None:
             statements.append(statement(bool(statements), "" if statements else note))
 
-        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum": 3}
+        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum": 3, "sum_all": 3}
         terms = sorted(equation.terms, key=lambda term: (rank[term.operator], term.jacobian is None))
         for term in terms:
             if rank[term.operator] == 0:
@@ -108,6 +113,9 @@ class SweepLowering:
         for term in terms:
             if term.operator == "diagonal":
                 add(lambda more, text, term=term: self._diagonal(target, term, more, text))  # type: ignore[misc]
+            elif term.operator == "sum_all":
+                source = RowView(self.buffers[term.source], term.delay)
+                add(lambda more, text, source=source: SumAll(target, source, more, text))  # type: ignore[misc]
             elif term.operator == "expand":
                 add(lambda more, text, term=term: self._expand(target, term, more, text))  # type: ignore[misc]
             elif term.operator == "sum":
@@ -123,7 +131,7 @@ class SweepLowering:
             right = dataclasses.replace(right, transposed=right.transposed != term.transposed)
             return RowProduct(target, left, right, more, note)
         assert term.jacobian is not None
-        return RowProduct(target, left, RowView(self.buffers[term.jacobian]), more, note)
+        return RowProduct(target, left, RowView(self.buffers[term.jacobian], transposed=term.transposed), more, note)
 
     def _expand(self, target: RowView, term: Term, more: bool, note: str) -> RowStatement:
         jacobian = RowView(self.buffers[term.jacobian]) if term.jacobian is not None else None

@@ -45,10 +45,12 @@ class TotalsLowering:
         self.left: dict[str, list[Contribution]] = {}
         self.started: set[str] = set()
         self.scratch: dict[str, Buffer] = {}
+        self.note_of: dict[str, str] = {}
 
     def run(self, notes: Mapping[str, str]) -> None:
         """Append every total to ``statements``, in order: the loss, then the gradients."""
-        gradients = [total for total in self.schedule.system.totals if total.kind == "gradient"]
+        gradients = [total for total in self.schedule.system.totals if total.of is not None]
+        self.note_of = {total.of: notes.get(total.name, "") for total in gradients if total.of is not None}
         for total in self.schedule.system.totals:
             if total.kind == "loss":
                 self._loss(total, notes.get(total.name, ""))
@@ -59,7 +61,7 @@ class TotalsLowering:
         }
         for item in self.schedule.items():
             if isinstance(item, Product) and not item.blocks[0][0].transposed:
-                self._packed(item, notes)
+                self._packed(item)
         for total in gradients:
             self._remaining(total, notes.get(total.name, ""))
 
@@ -84,7 +86,7 @@ class TotalsLowering:
 
     # Gradients of a product's weights: one matrix product for all of them.
 
-    def _packed(self, product: Product, notes: Mapping[str, str]) -> None:
+    def _packed(self, product: Product) -> None:
         source = self.places.sources.get(product.results[0])
         if source is None or bool(product.biases) != source.ones:
             return
@@ -106,7 +108,7 @@ class TotalsLowering:
                     label=source.buffer.name)  # fmt: skip
         right = joined.span(0, joined.buffer.name)
         names = [weight.parameter for row in product.blocks for weight in row] + list(product.biases)
-        note = "; ".join(dict.fromkeys(text for name in names if (text := notes.get(f"dloss/d{name}", ""))))
+        note = "; ".join(dict.fromkeys(text for name in names if (text := self.note_of.get(name))))
         block = self._whole_block(names)
         if block is not None and self._in_place(product, source.columns):
             self.started.update(names)
@@ -131,9 +133,16 @@ class TotalsLowering:
         wanted = {
             name
             for name in common or ()
-            if self.schedule.signals[name].origin in (product.results[column], self._owner(product, column))
+            if self._differentiated(name) in (product.results[column], self._owner(product, column))
         }
         return min(wanted) if wanted else None
+
+    def _differentiated(self, delta: str) -> str | None:
+        """The signal that ``delta`` is the adjoint of, or the tangent of the adjoint of."""
+        signal = self.schedule.signals[delta]
+        while signal.kind == "tangent" and signal.origin is not None:
+            signal = self.schedule.signals[signal.origin]
+        return signal.origin
 
     def _owner(self, product: Product, column: int) -> str | None:
         """The signal whose equation the product's result was split from."""
@@ -148,8 +157,8 @@ class TotalsLowering:
             self.left[bias].remove(PointwiseSum(at(delta), self.schedule.signals[delta].size))
 
     def _whole_block(self, names: list[str]) -> View | None:
-        """The block of the gradient vector that holds exactly these parameters, each used here alone, or None."""
-        if any(name not in self.left or self.left[name] or name in self.started for name in names):
+        """The block of the gradient vector that holds exactly these parameters, none of them written yet, or None."""
+        if any(name not in self.left or name in self.started for name in names):
             return None
         numbers = {self.layout.cells[name].block for name in names}
         if len(numbers) > 1 or len(set(names)) < len(names):
@@ -215,11 +224,12 @@ class TotalsLowering:
             elif isinstance(contribution, PointwiseSum):
                 values = self._values(contribution, "summands", note)
                 self.statements.append(Reduce(target, "rows", values, name in self.started, note=note))
-            else:
+            elif isinstance(contribution, BoundarySum):
                 self._initial_value(name, contribution, note)
             self.started.add(name)
         if name not in self.started:
-            self.statements.append(Fill(target, 0.0, note=note))
+            swept = any(isinstance(piece, Contraction) for piece in total.contributions)  # noted where it is added up
+            self.statements.append(Fill(target, 0.0, note="" if swept else note))
             self.started.add(name)
 
     def _outer(self, name: str, outer: Outer, note: str) -> None:

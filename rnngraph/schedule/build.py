@@ -19,9 +19,9 @@ def build_schedule(system: System) -> Schedule:
     whole, swept = split_sweep(shared)  # System -> System without rows, and the equations with rows
     shared = dataclasses.replace(whole, totals=without_contractions(whole.totals))
     items, signals = pack(shared)  # System -> items: products and pointwise equations
+    boundaries = boundary_parts(items, shared)  # before what reads ahead is mixed with what does not
     needed = sweep_reads(whole, swept)
     items = inline_once_used(items, shared, signals, {read.signal for read in needed})  # items -> items
-    boundaries = boundary_parts(items, shared)  # before hoisting mixes what reads ahead with what does not
     components = order_components(items)  # items -> components: which are loops
     items = hoist_from_loops(components, signals)  # components -> items
     components = order_components(items)  # items -> components in running order

@@ -3,6 +3,8 @@
 Weighted sums that read the same sources become one product (the forward direction: sources side by side, at their own
 delays, with a column of ones for the biases). Transposed terms are packed by what they come from: every error that
 goes back from the same deltas is one product, whose result is read with the delay (the backward direction).
+In a tangent's equation, the terms along the direction (dot_W^T u) make products of their own: they stay outside of the
+tangent's loop, and the direction's vector holds their matrix as the parameters' vector holds that of W.
 """
 
 from __future__ import annotations
@@ -69,40 +71,48 @@ class _Packing:
     def _collect(self, equation: Equation) -> Expression:
         """Put the dense terms into groups; the pointwise expression that remains, with the results read into it."""
         rest = equation.expression
+        directions = self.system.directions
         forward = [term for term in equation.terms if term.operator == "dense" and not term.transposed]
         backward = [term for term in equation.terms if term.operator == "dense" and term.transposed]
-        alone = len(equation.terms) == len(forward)
-        if forward:
-            bias = self._bias(equation)
+        tangent = self.signals[equation.signal].kind == "tangent"
+        along = [term for term in forward if term.parameter in directions]
+        plain = [term for term in forward if term.parameter not in directions]
+        for terms in filter(None, (along, plain)):
+            bias = self._bias(equation, terms is along)
             if bias is not None:
                 rest = rest - parameter(bias)
-            name = equation.signal if alone and rest == 0 else self._result(equation.signal)
-            slots = _numbered(Slot(term.source, term.delay) for term in forward)
-            inside = self._inside(equation.signal, forward)
-            key: Key = ("forward", inside, bias is not None, tuple(sorted(slots, key=str)))
-            blocks = {slot: _block(term) for slot, term in zip(slots, forward, strict=True)}
+            alone = len(equation.terms) == len(terms) and rest == 0
+            name = equation.signal if alone else self._result(equation.signal, "along" if terms is along else "sum")
+            slots = _numbered(Slot(term.source, term.delay) for term in terms)
+            inside = self._inside(equation.signal, terms)
+            direction = "along" if terms is along else "tangent" if tangent else "forward"
+            key: Key = (direction, inside, bias is not None, tuple(sorted(slots, key=str)))
+            blocks = {slot: _block(term) for slot, term in zip(slots, terms, strict=True)}
             self.groups.setdefault(key, []).append((name, blocks, bias))
             rest = rest + at(name)
-        parts: dict[tuple[int, object], list[Term]] = {}
+        parts: dict[tuple[int, object, bool], list[Term]] = {}
         for term in backward:
-            parts.setdefault((term.delay, self._inside(equation.signal, [term])), []).append(term)
-        for (delay, inside), terms in parts.items():
+            part = term.delay, self._inside(equation.signal, [term]), term.parameter in directions
+            parts.setdefault(part, []).append(term)
+        for (delay, inside, is_along), terms in parts.items():
             alone = len(equation.terms) == len(terms) and rest == 0 and delay == 0
             senders = "_".join(dict.fromkeys(term.source.removeprefix("delta_") for term in terms[:2]))
             suffix = f"from_{senders}_etc" if len(terms) > 2 else f"from_{senders}"
             suffix += f"_d{-delay}" if delay < -1 else ""
+            suffix = f"along_{suffix}" if is_along else suffix
             name = equation.signal if alone else self._result(equation.signal, suffix)
             slots = _numbered(Slot(term.source, 0) for term in terms)
-            key = ("backward", inside, tuple(sorted(slots, key=str)))
+            key = ("backward", inside, is_along, tuple(sorted(slots, key=str)))
             blocks = {slot: _block(term) for slot, term in zip(slots, terms, strict=True)}
             self.groups.setdefault(key, []).append((name, blocks, None))
             rest = rest + at(name, delay)
         return rest
 
-    def _bias(self, equation: Equation) -> str | None:
-        """The vector parameter that is added as it is, if any."""
+    def _bias(self, equation: Equation, along: bool) -> str | None:
+        """The vector parameter that is added as it is, if any; ``along`` asks for one of the direction."""
         for summand in sympy.Add.make_args(equation.expression):
-            if summand.is_Symbol and isinstance(found := meaning(summand), str):
+            found = meaning(summand) if summand.is_Symbol else None
+            if isinstance(found, str) and (found in self.system.directions) == along:
                 return found
         return None
 
@@ -134,7 +144,7 @@ class _Packing:
         )
 
     def _order(self, weight: str) -> tuple[int, int, int]:
-        return self.position.get(weight, (len(self.position), 0, 0))
+        return self.position.get(self.system.directions.get(weight, weight), (len(self.position), 0, 0))
 
     def _by_activation(self, members: list[Member]) -> list[Member]:
         """Equal activations side by side; those that enter the same equation as the last group (c = f*c_prev + i*z)

@@ -24,7 +24,8 @@ def share_function_values(system: System) -> System:
     counts: Counter[Expression] = Counter()
     known: dict[Expression, Expression] = {}
     for equation in equations:
-        if isinstance(equation.expression, PointwiseFunction) and not equation.terms:
+        vector = not system.signals[equation.signal].rows
+        if vector and isinstance(equation.expression, PointwiseFunction) and not equation.terms:
             known.setdefault(equation.expression, at(equation.signal))
         counts.update(equation.expression.atoms(PointwiseFunction))
     for total in totals:

@@ -76,7 +76,9 @@ def sweep_reads(system: System, swept: tuple[Equation, ...]) -> list[Read]:
     """What the sweep reads of signals without rows."""
     reads = [read for equation in swept for read in equation.reads() if not system.signals[read.signal].rows]
     for total in system.totals:
-        reads += [Read(piece.error, 0) for piece in total.contributions if isinstance(piece, Contraction)]
+        reads += [
+            Read(piece.error, 0) for piece in total.contributions if isinstance(piece, Contraction) and piece.error
+        ]
     for pieces in system.carry.direct.values() if system.carry is not None else ():
         reads += [Read(piece.left, piece.left_delay) for piece in pieces if isinstance(piece, Outer)]
     return list(dict.fromkeys(reads))

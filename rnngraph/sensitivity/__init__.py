@@ -2,5 +2,6 @@
 
 from rnngraph.sensitivity.carry import with_blocks
 from rnngraph.sensitivity.derive import output_sensitivities, with_sensitivities
+from rnngraph.sensitivity.uoro import with_random_sensitivity
 
-__all__ = ["output_sensitivities", "with_blocks", "with_sensitivities"]
+__all__ = ["output_sensitivities", "with_blocks", "with_random_sensitivity", "with_sensitivities"]

@@ -158,6 +158,8 @@ def _check_focused(past: Mapping[str, list[tuple[Read, Jacobian]]]) -> None:
     for members in nx.strongly_connected_components(graph):
         inside = graph.subgraph(members)
         if len(members) > 1 or any(full for _, _, full in inside.edges(data="full")):
+            if len(members) > 1:  # the loop through several nodes is the one to name
+                inside = nx.DiGraph(edge for edge in inside.edges() if edge[0] != edge[1])
             cycle = [edge[0] for edge in nx.find_cycle(inside)]
             loops.append(" -> ".join(repr(name) for name in [*cycle, cycle[0]]))
     if loops:

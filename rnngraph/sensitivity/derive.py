@@ -58,6 +58,7 @@ def with_sensitivities(system: System, rule: Rule) -> System:
         equations=(*system.equations, *step.equations, *sensitivities.equations()),
         totals=(*system.totals, *totals),
         rule=str(rule),
+        online=True,
         dropped=sensitivities.blocks.dropped,
     )
 
@@ -73,8 +74,11 @@ def output_sensitivities(system: System) -> System:
         signals=sensitivities.jacobians.signals,
         equations=(*system.equations, *sensitivities.equations()),
         rule="rtrl",
+        online=True,
         output_sensitivities={
-            (output, name): signal for (output, name), signal in sensitivities.names.items() if output in system.outputs
+            (output, name): (signal, sensitivities.blocks.structure[output, name] == LOCAL)
+            for (output, name), signal in sensitivities.names.items()
+            if output in system.outputs
         },
     )
 

@@ -26,6 +26,14 @@ def not_negative(where: str, value: object) -> float:
     return number
 
 
+def above_one(where: str, value: object) -> float:
+    """A finite number > 1."""
+    number = _number(where, value, "a finite number > 1")
+    if number <= 1.0:
+        raise OptionError(where, repr(value), "a finite number > 1", f"give a {where} such as 10.0")
+    return number
+
+
 def fraction(where: str, value: object) -> float:
     """A number in [0, 1)."""
     number = _number(where, value, "a number in [0, 1)")

@@ -9,21 +9,30 @@ from rnngraph.errors import OptionError
 from rnngraph.train import checks
 from rnngraph.train.batches import Batches
 from rnngraph.train.clipping import clip
+from rnngraph.train.ekf import EKF, fit_ekf
 from rnngraph.train.history import History
 from rnngraph.train.lbfgs import fit_lbfgs
+from rnngraph.train.levenberg_marquardt import LevenbergMarquardt, fit_levenberg_marquardt
 from rnngraph.train.optimizers import LBFGS, Adam, Optimizer
 from rnngraph.train.progress import EpochBar
 from rnngraph.train.protocols import TrainableKernel
 from rnngraph.train.session import Callback, Session
 
 ADAM = Adam(1e-3)
+# Those that run the epochs themselves, and what ``fit`` cannot combine with them.
+WHOLE_DATA = ("batch_size", "clip_norm", "clip_value")
+REFUSED: dict[type, tuple[str, ...]] = {
+    LBFGS: WHOLE_DATA,
+    LevenbergMarquardt: WHOLE_DATA,
+    EKF: ("clip_norm", "clip_value"),
+}
 
 
 def fit(
     kernel: TrainableKernel,
     params: Any,
     data: object,
-    optimizer: Optimizer | LBFGS = ADAM,
+    optimizer: Optimizer | LBFGS | LevenbergMarquardt | EKF = ADAM,
     epochs: int = 20,
     *,
     batch_size: int | None = None,
@@ -43,8 +52,9 @@ def fit(
         size), targets (T, batch, size) or integers (T, batch), weights (T, batch); or a list of such tuples, of
         any lengths, each one mini-batch. Every sequence starts from the network's initial state.
     optimizer
-        ``Adam``, ``SGD``, ``Momentum``; ``LBFGS`` takes the whole data at each iteration (no batch_size, no
-        clipping). Its state starts afresh at every call.
+        ``Adam``, ``SGD``, ``Momentum``; ``LBFGS`` and ``LevenbergMarquardt`` take the whole data at each iteration
+        (no batch_size, no clipping); ``EKF`` updates at every time step (no clipping). Its state starts afresh at
+        every call.
     batch_size
         sequences in a mini-batch, drawn over the batch axis; None: all of them.
     patience
@@ -81,12 +91,13 @@ def fit(
     if isinstance(optimizer, type):
         name = optimizer.__name__
         raise OptionError("optimizer", f"the class {name}", "an optimiser made from it", f"write {name}()")
-    if not isinstance(optimizer, LBFGS) and not callable(getattr(optimizer, "start", None)):
+    if type(optimizer) not in REFUSED and not callable(getattr(optimizer, "start", None)):
         raise OptionError("optimizer", repr(optimizer), "an optimiser", "give one such as Adam(1e-3)")
-    if isinstance(optimizer, LBFGS):
-        for name, value in (("batch_size", batch_size), ("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if value is not None:
-                raise OptionError(name, f"{value} with LBFGS", "None", f"leave {name} out, or use Adam")
+    given = {"batch_size": batch_size, "clip_norm": clip_norm, "clip_value": clip_value}
+    for name in REFUSED.get(type(optimizer), ()):
+        if given[name] is not None:
+            found = f"{given[name]} with {type(optimizer).__name__}"
+            raise OptionError(name, found, "None", f"leave {name} out, or use Adam")
     called = checks.functions("callbacks", callbacks)
     training = Batches(data, batch_size, shuffle, seed)
     checking = None
@@ -98,6 +109,10 @@ def fit(
         session = Session(kernel, params, checking, patience, called, bar)
         if isinstance(optimizer, LBFGS):
             return fit_lbfgs(session, optimizer, training, epochs)
+        if isinstance(optimizer, LevenbergMarquardt):
+            return fit_levenberg_marquardt(session, optimizer, training, epochs)
+        if isinstance(optimizer, EKF):
+            return fit_ekf(session, optimizer, training, epochs)
         update = optimizer.start(session.vector)
         for epoch in range(1, epochs + 1):
             session.start_epoch()

@@ -127,6 +127,12 @@ def einsum(subscripts: str, *operands: ndarray) -> ndarray:
     return _fresh(np.einsum(subscripts, *(operand.view(np.ndarray) for operand in operands)))
 
 
+def sqrt(values: ndarray) -> ndarray:
+    """Element by element."""
+    root: ndarray = np.sqrt(values)
+    return root
+
+
 def eye(size: int, dtype: Any = float) -> ndarray:
     """The unit matrix."""
     return _fresh(np.eye(size, dtype=dtype))

@@ -1,0 +1,30 @@
+"""The Jacobians of the outputs by the parameters, by RTRL, as a program of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from codegen.ir import Program
+from rnngraph.display import as_text
+from rnngraph.lower import lower
+from rnngraph.program import Compilation
+from rnngraph.schedule import build_schedule
+from rnngraph.sensitivity import output_sensitivities
+
+
+def jacobian_program(compilation: Compilation) -> Program:
+    """The program of the Jacobians of the outputs by the parameters, by RTRL (its function is "jacobian").
+
+    Raises UnsupportedError for a network that looks ahead.
+    """
+    system = output_sensitivities(compilation.forward)
+    forward = compilation.program.functions[0]
+    function = lower(build_schedule(system), compilation.layout, "jacobian")
+    title = compilation.program.title.partition(". ")[0]
+    return dataclasses.replace(
+        compilation.program,
+        functions=(forward, function),
+        title=f"{title}. Jacobians of the outputs by the parameters (rtrl).",
+        header=tuple(as_text(system).splitlines()),
+        losses={},
+    )
