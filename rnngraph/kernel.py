@@ -213,6 +213,9 @@ class Kernel:
         k2 steps, and the states where the windows to come begin. Where parameters change on the way, the window is
         run again with the present ones, from the state that the stream had at its start.
 
+        With method="bptt-rtrl" the gradient comes at the end of each block, and is that of the sum of the block's
+        losses; else it is None.
+
         Raises UnsupportedError for a rule that needs the whole sequence, DataError for data of wrong names, shapes,
         dtypes or values, or for another batch than that of the stream.
         """

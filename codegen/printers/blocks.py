@@ -96,7 +96,8 @@ class Block:
     """The block that is under way online: its inputs and targets so far, and the state and P at its start."""
 
     def __init__(self, given, batch, targets):
-        self.given, self.carried, self.time = dict(given), Carried(0, batch).start(given), 0
+        self.given, self.carried = dict(given), Carried(0, batch).start(given)
+        self.batch, self.time = batch, 0
         self.inputs = {name: {xp}.zeros((BLOCK_STEPS, batch, size), DTYPE) for name, size in INPUTS.items()}
         self.targets = {}
         for name in LOSSES:
@@ -119,7 +120,7 @@ class State(dict):
 
     def __init__(self, nodes, block):
         super().__init__(nodes)
-        self.block = block
+        self.sensitivities = block
         self.time = block.time
 
 
@@ -140,7 +141,7 @@ def advance(params, state, inputs, targets):
     _, batch = _lengths(inputs)
     given = _checked_state(state, batch)
     value = loss(params, inputs, targets, given)
-    block = getattr(state, "block", None)
+    block = getattr(state, "sensitivities", None)
     if block is None:
         block = Block(given, batch, targets)
     elif state.time != block.time:

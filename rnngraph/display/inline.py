@@ -21,6 +21,7 @@ import sympy
 from codegen.functions import PrimeFunction, exp
 from rnngraph.equations import (
     BoundarySum,
+    Carry,
     Contraction,
     Contribution,
     Equation,
@@ -74,6 +75,10 @@ class SystemLike(Protocol):
     def title(self) -> str: ...
     @property
     def rule(self) -> str: ...
+    @property
+    def carry(self) -> Carry | None: ...
+    @property
+    def state_depths(self) -> Mapping[str, int]: ...
     @property
     def dropped(self) -> tuple[str, ...]: ...
     @property

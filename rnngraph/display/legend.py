@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from rnngraph.display.indexed import MATRIX
 from rnngraph.display.inline import SystemLike, goes_forward, rule_name
 from rnngraph.display.writer import Writer
-from rnngraph.equations import BoundarySum
+from rnngraph.equations import BoundarySum, Carry
 from rnngraph.rules import RULES
 
 MATRIX_PARAMETERS = 2
@@ -86,9 +86,39 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
         if system.windows is not None:
             lines.append("an initial value has a gradient from the windows that begin at the first step alone")
         lines.append(f"at {math(signs.before)} a delta holds what reaches back from {math(signs.steps)} alone")
+    if system.carry is not None:
+        lines += _carry(system.carry, system, writer)
     if not RULES[rule_name(system)].exact:
         lines.append(_left_out(system, writer))
     return lines
+
+
+def _carry(carry: Carry, system: SystemLike, writer: Writer) -> list[str]:
+    """How the blocks of "bptt-rtrl" are joined."""
+    math = writer.math
+    block = math(f"T = {carry.length}")
+    lines = [f"all this holds within a block of {block} steps, one after the other; the last block may be shorter"]
+    if not carry.starts:
+        return lines
+    parts = []
+    for state in carry.starts:
+        depth = system.state_depths[state]
+        first = f"{writer.name(state)}(T-{depth - 1}), ..., " if depth > 1 else ""
+        parts.append(math(f"{first}{writer.name(state)}(T)"))
+    unit = writer.name("E_v")
+    adjoint = f"{writer.name('Lambda_v')}[l,k](t)"
+    return [
+        *lines,
+        f"{math('s')}: the state at the end of the block, {carry.size} units: {', '.join(parts)}",
+        f"{math(adjoint)}: derivative of {math('s[l]')} by {math('v[k](t)')}, 0 for {math('t > T')} as each product"
+        f" with it; {math(unit + '[l,k](t)')} is 1 where {math('v[k](t)')} is {math('s[l]')} itself, else 0",
+        f"each block adds to {math(writer.derivative('w'))} the product of {math('P')}, the derivative of the state"
+        f" before the block by {math('w')}, with the derivative of {math('L')} by that state, which the deltas at"
+        f" {math(writer.signs.before)} hold",
+        f"{math('P')} begins as 0, or as the unit matrix for a learned initial value; after a block it is"
+        f" {math('P')} times the derivative of the state at the end by that at the start, plus the gradient's sums"
+        f" with {math(writer.name('Lambda_v'))} in place of {math(writer.name('delta_v'))}, each sequence by itself",
+    ]
 
 
 def _windows(system: SystemLike, writer: Writer) -> list[str]:

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import sympy
-
 from rnngraph.equations import (
     BoundarySum,
     Carry,
@@ -151,5 +149,5 @@ class _EndState:
         name = fresh_name(f"Lambda_times_{of}", self.signals)
         owner = next(read.signal for read in reads_of(piece.expression) if self.signals[read.signal].rows)
         self.signals[name] = Signal(name, piece.size, "auxiliary", owner, rows=self.size)
-        self.equations.append(Equation(name, (), sympy.sympify(piece.expression)))
+        self.equations.append(Equation(name, (), piece.expression))
         return PointwiseSum(at(name), piece.size)
