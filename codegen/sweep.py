@@ -109,24 +109,6 @@ class Contract:
 
 
 @dataclass(frozen=True)
-class RowSum:
-    target: RowView
-    source: RowView
-    accumulate: bool = False
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Seed:
-    """At t = T - k, for k = 0..depth-1, adds the unit matrix to the target's rows from ``last_row`` - k ``columns``."""
-
-    target: RowView
-    last_row: int
-    depth: int
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Record:
     """The step's Jacobian of ``output`` by a parameter, in the columns that the parameter has in the vector."""
 
@@ -144,6 +126,24 @@ class SumAll:
     target: RowView
     source: RowView
     accumulate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RowSum:
+    target: RowView
+    source: RowView
+    accumulate: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """At t = T - k, for k = 0..depth-1, adds the unit matrix to the target's rows from ``last_row`` - k ``columns``."""
+
+    target: RowView
+    last_row: int
+    depth: int
     note: str = ""
 
 

@@ -308,6 +308,8 @@ class Kernel:
         """The state as it is where it carries sensitivities, else the checked nodes; DataError for an old one."""
         carried = getattr(state, "sensitivities", None)
         if carried is None:
+            carried = getattr(state, "block", None)
+        if carried is None:
             return nodes
         if carried.batch != batch:
             raise DataError("state", f"sensitivities of {carried.batch} sequences", f"{batch}", "start with None")

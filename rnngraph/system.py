@@ -18,10 +18,9 @@ from rnngraph.equations import Carry, Equation, Signal, Total
 class System:
     """See the module's docstring. ``title`` says what it computes; ``outputs`` are the signals returned.
 
-    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time, ``noise_seed``
-    where its random signs start; ``dropped`` is what an
-    approximate rule leaves out of the sensitivities. ``output_sensitivities`` maps (output, parameter) to the signal
-    d output(t)/d parameter and whether that is local.
+    ``rule`` is the learning rule of its gradient, ``online`` when that goes forward in time, ``noise_seed`` where its
+    random signs start; ``dropped`` is what an approximate rule leaves out of the sensitivities.
+    ``output_sensitivities`` maps (output, parameter) to the signal d output(t)/d parameter and whether that is local.
     ``carry`` has what "bptt-rtrl" takes from block to block; T is then the length of a block in every equation.
     ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from codegen.blocks import Before, BlockSweep, Direct
 from codegen.names import comment_text
-from codegen.printers.sweep import SweepText
+from codegen.printers.sweep import SweepPrinter, SweepText
 from codegen.sweep import RowAssign, RowBuffer, RowProduct, RowStatement, RowSum, RowView, Seed
-
-if TYPE_CHECKING:
-    from codegen.printers.statements import StatementPrinter
 
 HELPERS = {
     "_by_sequence": '''
@@ -96,8 +91,8 @@ class Block:
     """The block that is under way online: its inputs and targets so far, and the state and P at its start."""
 
     def __init__(self, given, batch, targets):
-        self.given, self.carried = dict(given), Carried(0, batch).start(given)
-        self.batch, self.time = batch, 0
+        self.given, self.carried, self.time = dict(given), Carried(0, batch).start(given), 0
+        self.batch = batch
         self.inputs = {name: {xp}.zeros((BLOCK_STEPS, batch, size), DTYPE) for name, size in INPUTS.items()}
         self.targets = {}
         for name in LOSSES:
@@ -137,7 +132,7 @@ def step_and_gradient(params, state, inputs, targets):
 
 
 def advance(params, state, inputs, targets):
-    """``step_and_gradient`` on arrays with an axis of time, of one step."""
+    """``step_and_gradient`` on arrays with an axis of time, T = 1."""
     _, batch = _lengths(inputs)
     given = _checked_state(state, batch)
     value = loss(params, inputs, targets, given)
@@ -160,7 +155,7 @@ def advance(params, state, inputs, targets):
 class BlockText(SweepText):
     """Prints one sweep of a block."""
 
-    def __init__(self, printer: StatementPrinter, sweep: BlockSweep) -> None:
+    def __init__(self, printer: SweepPrinter, sweep: BlockSweep) -> None:
         super().__init__(printer, sweep)
         self.block = sweep
         self.next: dict[int, str] = {}  # number of parameters -> scratch for P at the block's end

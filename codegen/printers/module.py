@@ -18,14 +18,13 @@ from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
 RESERVED = {
-    "BLOCK_STEPS", "Block", "Carried", "error",
-    "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2", "LOSSES", "Mapping", "OUTPUTS",
-    "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64",
-    "batch", "cp", "direction", "dot", "first", "forward", "given", "gradient", "hessian_vector_product", "init",
-    "initial_state", "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient",
-    "matmul", "nbytes", "np", "outputs", "pack", "params", "product", "release_workspaces", "self", "sensitivities",
-    "shares", "state", "state_gradients", "step", "step_and_gradient", "stream", "swept", "t", "targets", "threading",
-    "vector", "weights", "window_gradient", "window_loss", "work",
+    "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
+    "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T",
+    "VECTOR_SIZE", "advance", "base64", "batch", "cp", "direction", "dot", "error", "first", "forward", "given",
+    "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian", "jacobians",
+    "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product",
+    "release_workspaces", "self", "sensitivities", "shares", "state", "state_gradients", "step", "step_and_gradient",
+    "stream", "swept", "t", "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -49,7 +48,7 @@ class ModulePrinter(abc.ABC):
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
         self.module_names = Namer(RESERVED)
-        self.online = ""
+        self.frame = ""  # the functions around one that carries sensitivities
         self._start(Function("", ()))
 
     # What a target decides.
@@ -98,8 +97,8 @@ class ModulePrinter(abc.ABC):
             text += "\n" + part
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
-        if self.online:
-            text += "\n" + self.online.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
+        if self.frame:
+            text += "\n" + self.frame.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         with_forward = any(function.name == "forward" for function in self.program.functions)
@@ -164,9 +163,9 @@ class ModulePrinter(abc.ABC):
             body += self._statement(statement)
         head = self._workspace_class()
         if self.swept is not None:
-            self.online = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
+            self.frame = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
             if isinstance(self.swept, blocks.BlockText):
-                self.online = blocks.FRAME.replace("{length}", str(self.swept.block.length))
+                self.frame = blocks.FRAME.replace("{length}", str(self.swept.block.length))
             loads = [statement for statement in function.body if isinstance(statement, Load)]
             signs = {load.name: self.program.noise_seed for load in loads if load.what == "noise"}
             head = [*self.swept.carried_class(self.xp, signs), "", "", *head]

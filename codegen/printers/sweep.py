@@ -6,11 +6,11 @@ products are folded with ``out=`` and a scratch buffer where the target is large
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from codegen.functions import PointwiseFunction
 from codegen.ir import Expression, View
-from codegen.names import comment_text
+from codegen.names import Namer, comment_text
 from codegen.sweep import (
     Contract,
     Expand,
@@ -27,9 +27,6 @@ from codegen.sweep import (
     Sweep,
 )
 from codegen.ufuncs import UFUNCS
-
-if TYPE_CHECKING:
-    from codegen.printers.statements import StatementPrinter
 
 FEWEST_ROWS = 64  # of a block: below, the calls cost more than the packing
 
@@ -71,10 +68,27 @@ def _add_outer(target, local, jacobian):
 }
 
 
+class SweepPrinter(Protocol):
+    """What a sweep needs of the printer of the module around it."""
+
+    names: Namer
+    helpers: set[str]
+    ufuncs: set[str]
+    product_size: int
+
+    def view(self, view: View, shown: int | None = None) -> str:
+        """A view as an expression; inside a loop a name."""
+        ...
+
+    def bind_view(self, view: View) -> str:
+        """A parameter or constant inside a loop: a name that is bound before it."""
+        ...
+
+
 class SweepText:
     """Prints one sweep; ``printer`` names what it reads without rows."""
 
-    def __init__(self, printer: StatementPrinter, sweep: Sweep) -> None:
+    def __init__(self, printer: SweepPrinter, sweep: Sweep) -> None:
         self.printer = printer
         self.sweep = sweep
         self.slots: dict[str, str] = {}  # name in the loop -> its expression
@@ -102,7 +116,7 @@ class SweepText:
         return lines + [f"{name} = work.{name}" for name, _ in self.allocations()]
 
     def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
-        """The class whose instances hold the sensitivities from step to step; ``signs``: seeds by node."""
+        """The class whose instances hold the sensitivities from step to step."""
         return carried_class(xp, [(self.name(buffer), buffer) for buffer in self.carried()], signs)
 
     def body(self) -> list[str]:

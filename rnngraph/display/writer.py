@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sympy
 
-from codegen.functions import PrimeFunction
 from rnngraph.display.indexed import (
     ENTRY,
     PASSED,
@@ -23,6 +22,7 @@ from rnngraph.display.indexed import (
 )
 from rnngraph.display.inline import SOFTMAX, DisplayEquation, Part, Side, SystemLike
 from rnngraph.display.notation import ATOM, POWER, PRODUCT, SUM, TANGENT, Notation, Piece
+from rnngraph.display.order import factor_key, summand_key, term_key
 from rnngraph.equations import (
     BoundarySum,
     Contraction,
@@ -207,10 +207,10 @@ class Writer(Notation):
 
     def _side(self, side: Side) -> Piece:
         outer, self.groups = self.groups, {**self.groups, **side.groups}
-        entries = [(self._term_key(term), self._term(term)) for term in side.terms]
+        entries = [(term_key(term, self.system), self._term(term)) for term in side.terms]
         if side.expression != 0:
             entries += [
-                (self._summand_key(summand), self._pointwise(summand))
+                (summand_key(summand, self.system, self.index), self._pointwise(summand))
                 for summand in sympy.Add.make_args(side.expression)
             ]
         self.groups = outer
@@ -229,22 +229,6 @@ class Writer(Notation):
         for text in texts[1:]:
             joined += f" - {text[1:]}" if text.startswith("-") else f" + {text}"
         return joined
-
-    def _term_key(self, term: Term) -> tuple[int, ...]:
-        carried = self.system.signals[term.source].kind == "sensitivity"
-        return (-1 if carried else 0, abs(term.delay), 0, 0)
-
-    def _summand_key(self, expression: Expression) -> tuple[int, ...]:
-        """Numbers and lone parameters last; negative summands after positive ones; near times before far ones."""
-        reads = reads_of(expression)
-        negative = int(bool(expression.could_extract_minus_sign()))
-        if not reads:
-            return (2 if expression.is_number else 1, negative, 0, 0)
-        far = max(abs(read.delay) for read in reads)
-        if any(self.system.signals[read.signal].kind == "sensitivity" for read in reads):
-            return (-1, far, 1, min(self.index[read.signal] for read in reads))
-        # a number leads where all else is subtracted (1 - z)
-        return (3 if negative else 0, far, 1, min(self.index[read.signal] for read in reads))
 
     def _term(self, term: Term) -> Piece:
         if term.operator in WITH_JACOBIAN:
@@ -430,8 +414,8 @@ class Writer(Notation):
         for factor in sympy.Mul.make_args(rest):
             inverse = factor.is_Pow and factor.exp.is_number and factor.exp.could_extract_minus_sign()
             (bottom if inverse else top).append(1 / factor if inverse else factor)
-        top.sort(key=self._factor_key)
-        bottom.sort(key=self._factor_key)
+        top.sort(key=lambda factor: factor_key(factor, self.system, self.index, self.groups))
+        bottom.sort(key=lambda factor: factor_key(factor, self.system, self.index, self.groups))
         pieces = [self._pointwise(factor) for factor in top]
         if abs(coefficient) != 1 or not pieces:
             pieces.insert(0, self._number(abs(coefficient)))
@@ -450,26 +434,3 @@ class Writer(Notation):
             scalar = written.scalar and piece.scalar
             written = Piece(self.multiply(written, self._hold(piece, POWER)), PRODUCT, scalar)
         return written
-
-    def _factor_key(self, factor: Expression) -> tuple[int, ...]:
-        reads = reads_of(factor)
-        kinds = {self.system.signals[read.signal].kind for read in reads}
-        far = max((abs(read.delay) for read in reads), default=0)
-        first = min((self.index[read.signal] for read in reads), default=-1)
-        if factor.is_number:
-            group = 0
-        elif kinds & {"adjoint", "sensitivity"} or any(read in self.groups for read in reads):
-            group = 9
-        elif kinds & {"auxiliary", "tangent", "jacobian"}:
-            group = 8
-        elif kinds == {"weight"}:
-            group = 1
-        elif not reads:
-            group = 2
-        elif isinstance(factor, PrimeFunction):
-            group = 3
-        elif factor.is_Symbol:
-            group = 4
-        else:
-            group = 6 if factor.is_Add else 5
-        return (group, far, first)

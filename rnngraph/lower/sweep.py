@@ -101,7 +101,7 @@ class SweepLowering:
         def add(statement: Callable[[bool, str], RowStatement]) -> None:
             statements.append(statement(bool(statements), "" if statements else note))
 
-        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum": 3, "sum_all": 3}
+        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum_all": 3, "sum": 3}
         terms = sorted(equation.terms, key=lambda term: (rank[term.operator], term.jacobian is None))
         for term in terms:
             if rank[term.operator] == 0:
