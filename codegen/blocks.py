@@ -66,6 +66,26 @@ class BlockSweep(Sweep):
             found += [row.right for row in state.body if isinstance(row, RowProduct) and isinstance(row.right, View)]
         return found + [source for direct in self.parameters for _, source in direct.pieces if source is not None]
 
+    def held(self) -> dict[str, RowBuffer]:
+        """The histories of a block, P at its start and at its end, ds(T)/ds(0)."""
+        found = {
+            name: dataclasses.replace(rows, slots=self.length + 2 * rows.padding) if rows.history else rows
+            for name, rows in self.buffers().items()
+        }
+        for direct in self.parameters:
+            name = f"P_{direct.name}"
+            found[name] = RowBuffer(name, self.size, direct.count, 2)
+        if self.size:
+            found["jacobian"] = RowBuffer("jacobian", self.size, self.size)
+        return found
+
+    def flops_between(self, T: int, batch: int) -> int:
+        """The FLOPs of what joins the blocks of T steps: P ds(T)/ds(0), P dL/ds(0), and the sums over t."""
+        blocks = -(-T // self.length)
+        count = sum(direct.count for direct in self.parameters)
+        sums = sum(direct.count * len(direct.pieces) for direct in self.parameters)
+        return batch * self.size * (blocks * count * 2 * (self.size + 1) + 2 * T * sums)
+
     def map_buffers(self, change: Callable[[Buffer], Buffer]) -> BlockSweep:
         """The sweep with the buffer of every vector and parameter changed."""
 

@@ -181,6 +181,10 @@ class Sweep(Opaque):
                         found.setdefault(operand.buffer.name, operand.buffer)
         return found
 
+    def held(self) -> dict[str, RowBuffer]:
+        """All that it keeps for each sequence, ``slots`` times rows x columns, by name."""
+        return self.buffers()
+
     def map_buffers(self, change: Callable[[Buffer], Buffer]) -> Sweep:
         """The sweep with the buffer of every vector and parameter changed."""
 

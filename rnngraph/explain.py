@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from codegen.blocks import BlockSweep
 from codegen.ir import Assign, Bound, Function, Loop, MatMul, Span, Statement, View
-from codegen.sweep import Contract, Record, RowAssign, RowProduct, Sweep
+from codegen.sweep import Contract, Record, RowAssign, RowProduct, Seed, Sweep
 from rnngraph.program import Compilation
 
 
@@ -74,20 +75,27 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
     flops: dict[str, int] = {}
     for function in compilation.program.functions:
         flops[function.name] = _flops(function, T, batch)
+        span = T  # the steps that the buffers hold
         for statement in function.body:
             if isinstance(statement, Sweep):
                 swept = tuple(buffer.name for buffer in statement.buffers().values())
-                stages.append(Stage(function.name, "stepped forward", swept))
-                for rows in statement.buffers().values():
+                how = "stepped forward"
+                if isinstance(statement, BlockSweep):
+                    how, span = "stepped backward", min(T, statement.length)
+                    flops[function.name] += statement.flops_between(T, batch)
+                stages.append(Stage(function.name, how, swept))
+                for rows in statement.held().values():
                     whole = (rows.slots, batch, rows.rows, rows.columns)
                     size = itemsize * rows.slots * batch * rows.rows * rows.columns
                     holds = "the last values by turns" if rows.slots > 1 else ""
+                    if isinstance(statement, BlockSweep) and rows.slots > 1:
+                        holds = "the steps of a block" if rows.history else "before and after a block"
                     buffers.append(BufferUse(function.name, rows.name, holds, whole, size))
                     flops[function.name] += T * _sweep_cost(statement, rows.name, batch)
         for buffer in function.buffers().values():
             if buffer.storage == "workspace" and buffer.shape != "scalar":
                 shape = {
-                    "sequence": (buffer.length.at(T), batch, buffer.columns),
+                    "sequence": (buffer.length.at(span), batch, buffer.columns),
                     "step": (batch, buffer.columns),
                     "matrix": (buffer.rows, buffer.columns),
                     "vector": (buffer.columns,),
@@ -123,6 +131,8 @@ def _sweep_cost(sweep: Sweep, target: str, batch: int) -> int:
     """The FLOPs of a step for one buffer of the sweep."""
     total = 0
     for statement in sweep.body:
+        if isinstance(statement, Seed):
+            continue
         if isinstance(statement, Contract | Record):
             found = statement.sensitivity.buffer
             factor = 2 if isinstance(statement, Contract) else 0

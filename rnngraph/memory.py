@@ -95,7 +95,7 @@ def sensitivity_memory(system: System, program: Program, limit: float) -> Sensit
     for function in program.functions:
         for statement in function.body:
             if isinstance(statement, Sweep):
-                found |= statement.buffers()
+                found |= statement.held()
     return SensitivityMemory(system, tuple(found.values()), 8 if program.dtype == "float64" else 4, limit)
 
 
@@ -123,6 +123,7 @@ def without_gradient(system: System) -> System:
         totals=tuple(total for total in system.totals if total.kind == "loss"),
         rule="bptt",
         online=False,
+        carry=None,
         dropped=(),
         input_adjoints={},
         state_adjoints={},

@@ -18,7 +18,7 @@ from random_graphs import Problem, random_graph
 
 import rnngraph as rg
 from rnngraph import zoo
-from rnngraph.errors import OptionError, UnsupportedError
+from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.evaluate_blocks import BlockEvaluation
 from rnngraph.system import System
 
@@ -157,7 +157,7 @@ def test_a_stream_sums_to_the_batch_form(block: int, backend: str) -> None:
         inputs = {name: values[t] for name, values in problem.inputs.items()}
         targets = {name: values[t] for name, values in problem.targets.items()}
         params = kernel.module.pack(problem.parameters)
-        loss, gradients, state = kernel.module.step_and_gradient(params, state, inputs, targets)
+        loss, gradients, state = kernel.step_and_gradient(params, state, inputs, targets)
         total += loss
         assert (gradients is None) == ((t + 1) % block > 0)
         summed += 0.0 if gradients is None else to_numpy(gradients.vector)
@@ -192,10 +192,10 @@ def test_a_stream_takes_the_last_state_only() -> None:
     kernel = rg.compile(graph, loss=losses_of(graph, 0), method="bptt-rtrl", block=2, dtype="float64")
     data = [{name: values[0] for name, values in each.items()} for each in (problem.inputs, problem.targets)]
     params = kernel.module.pack(problem.parameters)
-    _, _, first = kernel.module.step_and_gradient(params, None, *data)
-    kernel.module.step_and_gradient(params, first, *data)
-    with pytest.raises(ValueError, match="expected the last one, of step 2"):
-        kernel.module.step_and_gradient(params, first, *data)
+    _, _, first = kernel.step_and_gradient(params, None, *data)
+    kernel.step_and_gradient(params, first, *data)
+    with pytest.raises(DataError, match="of step 2, the last one"):
+        kernel.step_and_gradient(params, first, *data)
 
 
 def test_the_length_is_chosen_by_the_number_of_state_units() -> None:

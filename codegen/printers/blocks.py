@@ -115,7 +115,7 @@ class State(dict):
 
     def __init__(self, nodes, block):
         super().__init__(nodes)
-        self.block = block
+        self.sensitivities = block
         self.time = block.time
 
     def copy(self):
@@ -142,7 +142,7 @@ def advance(params, state, inputs, targets):
     _, batch = _lengths(inputs)
     given = _checked_state(state, batch)
     value = loss(params, inputs, targets, given)
-    block = getattr(state, "block", None)
+    block = getattr(state, "sensitivities", None)
     if block is None:
         block = Block(given, batch, targets)
     elif state.time != block.time:
