@@ -36,6 +36,15 @@ from benchmarks.harness import RESULTS, describe_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("checks", "lstm", "cell")
+RULES: tuple[tuple[str, dict[str, int]], ...] = (
+    ("rtrl", {}),
+    ("tbptt", {"k1": 2, "k2": 3}),
+    ("bptt-rtrl", {"block": 3}),
+    ("snap", {}),
+    ("rflo", {}),
+    ("uoro", {}),
+)
+RULES_EVERY = 4  # every fourth network checks the rules, too
 TORCH_GATES = "ifzo"  # torch calls z g
 TOLERANCE = {False: 1e-3, True: 5e-2}  # of the gradient's norm, without and with TF32
 
@@ -140,6 +149,29 @@ def check_graph(graph: nx.MultiDiGraph, number: int) -> str | None:
             checking.assert_all_close(found.state, expected.state, tolerance, "gradient of the state")
         except AssertionError as error:
             return f"{dtype}: {str(error).splitlines()[0]}"
+    return check_rules(graph, losses, arguments) if number % RULES_EVERY == 0 else None
+
+
+def check_rules(graph: nx.MultiDiGraph, losses: Mapping[str, str], arguments: tuple[Any, ...]) -> str | None:
+    """What differs between the backends in the gradients of the learning rules and in a Hessian product, or None."""
+    checking = importlib.import_module("checking")
+    for method, options in RULES:
+        try:
+            ours, numpys = (
+                rg.compile(graph, loss=losses, backend=name, dtype="float64", method=method, **options)
+                for name in ("cupy", "numpy")
+            )
+        except rg.UnsupportedError:
+            continue  # the network does not allow the rule
+        try:
+            found, expected = (kernel.loss_and_gradient(*arguments)[1] for kernel in (ours, numpys))
+            checking.assert_close(found.vector, expected.vector, 1e-11, "gradient")
+            if method == "rtrl":
+                params, *data = arguments
+                products = [kernel.hessian_vector_product(params, params, *data) for kernel in (ours, numpys)]
+                checking.assert_close(products[0].vector, products[1].vector, 1e-11, "Hessian product")
+        except AssertionError as error:
+            return f"{method}: {str(error).splitlines()[0]}"
     return None
 
 

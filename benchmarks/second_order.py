@@ -38,7 +38,7 @@ ABOUT_ERRORS = """Errors: medians over the seeds (lowest to highest). They are r
 identification, where the network runs on its own outputs, are divided by the target's standard deviation; those of the
 gas furnace are in % CO2 on the last quarter. Options were not searched, but for Levenberg-Marquardt's first damping in
 the identification: 1 of 0.01, 1 and 100, by the training error of three of these seeds. The Jacobians are those of
-backpropagation through time, one sweep for each step; they take nearly all of Levenberg-Marquardt's time."""
+real-time recurrent learning, one pass for all steps."""
 
 
 class Setting(NamedTuple):
