@@ -161,18 +161,7 @@ class Kernel:
 
     def step(self, params: Arrays, state: Arrays | None, inputs: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """One time step, for streams: inputs and outputs (batch, size) by name; returns the next state too."""
-        if isinstance(inputs, Mapping):
-            arrays = {
-                name: value if hasattr(value, "ndim") else as_array(f"input {name!r}", value)
-                for name, value in inputs.items()
-            }
-            for name, array in arrays.items():
-                if array.ndim != 2:
-                    expected = f"(batch, {self.program.inputs.get(name, 'size')})"
-                    remedy = "give one time step: no time axis"
-                    raise DataError(f"input {name!r}", f"shape {array.shape}", expected, remedy)
-            inputs = {name: array[None] for name, array in arrays.items()}
-        outputs, state = self.forward(params, inputs, state)
+        outputs, state = self.forward(params, self._one_step("input", inputs), state)
         return {name: value[0] for name, value in outputs.items()}, state
 
     def loss(
@@ -250,13 +239,20 @@ class Kernel:
         return loss, grads, stream
 
     def _one_step(self, what: str, given: Arrays) -> Arrays:
-        """Arrays of one step with a time axis."""
+        """Arrays of one step with a time axis; DataError for those that have one already, or lack the batch."""
         if not isinstance(given, Mapping):
             return given  # refused later
-        return {
-            name: (value if hasattr(value, "ndim") else as_array(f"{what} {name!r}", value))[None]
-            for name, value in given.items()
-        }
+        sizes = self.program.inputs if what == "input" else self.program.outputs
+        steps = {}
+        for name, value in given.items():
+            array = value if hasattr(value, "ndim") else as_array(f"{what} {name!r}", value)
+            classes = what == "target" and self._losses.get(name) == "cross_entropy"
+            expected = "(batch,)" if classes else f"(batch, {sizes.get(name, 'size')})"
+            if array.ndim != (1 if classes else 2):
+                remedy = "give one time step: no time axis, but one for the sequences"
+                raise DataError(f"{what} {name!r}", f"shape {array.shape}", expected, remedy)
+            steps[name] = array[None]
+        return steps
 
     def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None, method: str = "rtrl") -> dict[str, Array]:
         """d y(t)/d w for every output, sequence and step: (T, batch, size, P) by output.
@@ -316,8 +312,6 @@ class Kernel:
         """The state as it is where it carries what ``module`` made, else the checked nodes; DataError for that of
         another kernel or of an earlier step."""
         carried: Any = getattr(state, "sensitivities", None)
-        if carried is None:
-            carried = getattr(state, "block", None)
         if carried is None and not isinstance(state, WindowStream):
             return nodes
         kinds = [getattr(module, name) for name in ("Sensitivities", "Block") if hasattr(module, name)]

@@ -509,3 +509,16 @@ def test_rflo_keeps_what_is_on_no_loop() -> None:
     exact = evaluated(rg.gradient(graph), 0)
     for name, value in evaluated(rg.gradient(graph, method="rflo"), 0).items():
         assert error_of(value, exact[name]) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (np.ones((1, 1, 2)), np.ones((1, 2)), r"input 'x': found shape \(1, 1, 2\); expected \(batch, 2\)"),
+        (np.ones((1, 2)), np.ones(2), r"target 'y': found shape \(2,\); expected \(batch, 2\)"),
+    ],
+)
+def test_a_step_has_no_axis_of_time(inputs: Any, targets: Any, message: str) -> None:
+    kernel = rg.compile(recurrent(), method="rtrl", dtype="float64")
+    with pytest.raises(rg.DataError, match=message):
+        kernel.step_and_gradient(kernel.init(0), None, {"x": inputs}, {"y": targets})

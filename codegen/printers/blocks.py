@@ -120,7 +120,7 @@ class State(dict):
 
     def copy(self):
         """A state of its own: what steps one leaves the other as it is."""
-        return State({node: value.copy() for node, value in self.items()}, deepcopy(self.block))
+        return State({node: value.copy() for node, value in self.items()}, deepcopy(self.sensitivities))
 
     __copy__ = copy
 

@@ -14,7 +14,7 @@ from rnngraph.rules import RULES
 MATRIX_PARAMETERS = 2
 LEFT_OUT = {
     "snap": "entries of a sensitivity that become non-zero only after as many steps as the order are left out, and what"
-    " passes through them",
+    " passes through them; so is what goes from a sensitivity with all entries into one that keeps only some",
     "uoro": "the sensitivity of v[k] by W[i,j] stands as S_v[k](t) * theta_W[i,j](t), right on average alone: nu are"
     " random signs, a_S is S after one step of the network, g the direct effect of the parameters with the signs, rho"
     " the ratios of norms that keep the two vectors of one size, and S_error the step's error along S",
