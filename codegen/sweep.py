@@ -131,6 +131,8 @@ class SumAll:
 
 @dataclass(frozen=True)
 class RowSum:
+    """target (one unit) (+)= the sum over the units of the source, row by row."""
+
     target: RowView
     source: RowView
     accumulate: bool = False
