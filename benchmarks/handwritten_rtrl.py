@@ -15,6 +15,7 @@ the faster one depends on the number of units.
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ FEWEST_ROWS = 100  # with blocks of fewer rows the calls cost more than that
 CHUNK_BYTES = 2**20  # a chunk, read and written, stays in the second cache
 
 
-class _HandwrittenRTRL:
+class _HandwrittenRTRL(abc.ABC):
     """What both have in common: the forward step, J, the factors of the seed, and the sums of loss and gradient."""
 
     def __init__(self, inputs: int, units: int, batch: int, dtype: Any = np.float32) -> None:
@@ -62,17 +63,17 @@ class _HandwrittenRTRL:
             a[...] = new
         return loss / target.size, self.gradient().reshape(self.sources, self.units).copy()
 
+    @abc.abstractmethod
     def start(self) -> None:
         """Sensitivities and gradient are zero."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def advance(self, first: bool) -> None:
         """One step of the sensitivities; adds the step's part of the gradient. At the first step P(t-1) = 0."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def gradient(self) -> Any:
         """The sum so far, (rows,)."""
-        raise NotImplementedError
 
     def _diagonal(self, flat: Any) -> Any:
         """View (batch, sources, units) of the places P[(i, j), j] of ``flat`` (batch, at least rows, units)."""

@@ -11,7 +11,7 @@ Grammar
                   | RowSum       target (+)= sum over the columns of source
                   | Seed         target += the unit matrix, in rows that go on with t, in the last steps
                   | Contract     gradient += sum over the batch of a sensitivity with an error
-                  | SumAll       target (+)= sum over rows and units of the source
+                  | RowSum       target (+)= the sum over the units of the source, or over its rows too
                   | Record       the step's Jacobian of an output by a parameter = a sensitivity
     RowView   = buffer, delay                the value at t - delay: (batch, rows, columns)
     Operand   = RowView, or a View of a vector: on every row, or with its units down the rows, or of a matrix parameter
@@ -120,21 +120,13 @@ class Record:
 
 
 @dataclass(frozen=True)
-class SumAll:
-    """target (one row, one unit) (+)= the sum over the rows and units of the source."""
-
-    target: RowView
-    source: RowView
-    accumulate: bool = False
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class RowSum:
-    """target (one unit) (+)= the sum over the units of the source, row by row."""
+    """target (one unit) (+)= the sum over the units of the source, row by row, or with ``over_rows`` over all rows too
+    (then the target has one row)."""
 
     target: RowView
     source: RowView
+    over_rows: bool = False
     accumulate: bool = False
     note: str = ""
 
@@ -149,7 +141,7 @@ class Seed:
     note: str = ""
 
 
-RowStatement = SumAll | RowAssign | RowProduct | Expand | Contract | Record | RowSum | Seed
+RowStatement = RowAssign | RowProduct | Expand | Contract | Record | RowSum | Seed
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import networkx as nx
 import numpy as np
@@ -45,21 +44,11 @@ from rnngraph.equations import (
     symbols_of,
 )
 from rnngraph.errors import OptionError, UnsupportedError
-from rnngraph.sizes import BLOCK, K1, K2, B, SizedSystem, Sizes, T, formula
+from rnngraph.sizes import BLOCK, K1, K2, B, Sizes, T, formula
+from rnngraph.system_like import SystemLike
 
 SHOWN = 5  # contributions
 FORWARD_KINDS = ("input", "target", "weight", "unit", "sum")
-
-
-class CostedSystem(SizedSystem, Protocol):
-    """What a cost is read from."""
-
-    @property
-    def totals(self) -> tuple[Total, ...]: ...
-    @property
-    def rule(self) -> str: ...
-    @property
-    def windows(self) -> tuple[int, int] | None: ...
 
 
 @dataclass(frozen=True)
@@ -172,7 +161,7 @@ def _by_size(shares: list[Share], sizes: Mapping[Expression, int]) -> tuple[Shar
     return tuple(sorted(kept, key=lambda share: -_number(share.amount, sizes)))
 
 
-def cost(system: CostedSystem) -> Cost:
+def cost(system: SystemLike) -> Cost:
     """The cost of a System. Raises UnsupportedError for a kind of term that it does not know."""
     return _Count(system).run()
 
@@ -180,7 +169,7 @@ def cost(system: CostedSystem) -> Cost:
 class _Count:
     """Goes through the equations and totals of one System."""
 
-    def __init__(self, system: CostedSystem) -> None:
+    def __init__(self, system: SystemLike) -> None:
         self.system = system
         self.sizes = Sizes(system)
         self.applications = {
@@ -403,7 +392,7 @@ def contribution_reads(piece: Contribution) -> list[Read]:
     return []
 
 
-def forward_signals(system: CostedSystem) -> set[str]:
+def forward_signals(system: SystemLike) -> set[str]:
     """The signals of the network and its loss, those of its gradient left out."""
     found = {name for name, signal in system.signals.items() if signal.kind in FORWARD_KINDS}
     sources = {equation.signal: [read.signal for read in equation.reads()] for equation in system.equations}

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import networkx as nx
 
 from rnngraph.derive import derive
-from rnngraph.errors import OptionError, UnsupportedError
+from rnngraph.errors import OptionError
 from rnngraph.losses import with_loss
 from rnngraph.rules import Rule, check_rule
 from rnngraph.sensitivity import with_blocks, with_random_sensitivity, with_sensitivities
@@ -48,9 +48,8 @@ def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameter
         return with_random_sensitivity(system, rule)
     if rule.info.family == "sensitivities":
         return with_sensitivities(system, rule)
-    if rule.info.family == "blocks":
-        return with_blocks(system, rule)
-    raise UnsupportedError("method", repr(rule.name), "a rule of this version", "use 'bptt'")
+    assert rule.info.family == "blocks", f"{rule.info.family}: a family of rules without a derivation"
+    return with_blocks(system, rule)
 
 
 def check_wrt(wrt: object) -> tuple[str, ...]:

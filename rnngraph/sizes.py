@@ -6,12 +6,10 @@ share one symbol. A size that follows from no layer stands as a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
-
 import sympy
 
-from rnngraph.equations import Carry, Equation, Expression, Signal, is_along_rows, meaning, reads_of, symbols_of
+from rnngraph.equations import Expression, is_along_rows, meaning, reads_of, symbols_of
+from rnngraph.system_like import SystemLike
 
 SUMMANDS = 5  # of a formula, before it is cut short
 
@@ -25,32 +23,13 @@ def size_symbol(name: str) -> Expression:
 T, B, K1, K2, BLOCK = (size_symbol(name) for name in ("T", "B", "k1", "k2", "h"))
 
 
-class SizedSystem(Protocol):
-    """What sizes and costs are read from (system.py imports this file, so that the class cannot be named here)."""
-
-    @property
-    def signals(self) -> Mapping[str, Signal]: ...
-    @property
-    def parameters(self) -> Mapping[str, tuple[int, ...]]: ...
-    @property
-    def constants(self) -> Mapping[str, Any]: ...
-    @property
-    def equations(self) -> tuple[Equation, ...]: ...
-    @property
-    def outputs(self) -> tuple[str, ...]: ...
-    @property
-    def state_depths(self) -> Mapping[str, int]: ...
-    @property
-    def carry(self) -> Carry | None: ...
-
-
 class Sizes:
     """``values`` maps each symbol to its number, ``members`` to the layers that have it.
 
     ``of`` a signal is its units, ``rows`` its rows (one for a vector), ``shape`` that of a parameter or constant.
     """
 
-    def __init__(self, system: SizedSystem) -> None:
+    def __init__(self, system: SystemLike) -> None:
         self.system = system
         self.equation = {equation.signal: equation for equation in system.equations}
         self.parent = {name: name for name, signal in system.signals.items() if signal.kind in ("input", "unit")}

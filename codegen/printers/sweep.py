@@ -23,7 +23,6 @@ from codegen.sweep import (
     RowStatement,
     RowSum,
     RowView,
-    SumAll,
     Sweep,
 )
 from codegen.ufuncs import UFUNCS
@@ -142,16 +141,15 @@ class SweepText:
             return self._assign(statement)
         if isinstance(statement, RowProduct):
             return self._product(statement)
-        if isinstance(statement, SumAll):
-            target = self._row(statement.target)
-            total = f"{self._row(statement.source)}.sum(axis=(1, 2), keepdims=True)"
-            return [f"{target} += {total}" if statement.accumulate else f"{target}[...] = {total}"]
         if isinstance(statement, Expand):
             return self._expand(statement)
         if isinstance(statement, RowSum):
-            target, source = self._row(statement.target), self._row(statement.source)
-            equals = "+=" if statement.accumulate else "="
-            return [f"{target}{'' if statement.accumulate else '[...]'} {equals} {source}.sum(axis=-1, keepdims=True)"]
+            axis = "(1, 2)" if statement.over_rows else "-1"
+            target, total = (
+                self._row(statement.target),
+                f"{self._row(statement.source)}.sum(axis={axis}, keepdims=True)",
+            )
+            return [f"{target} += {total}" if statement.accumulate else f"{target}[...] = {total}"]
         if isinstance(statement, Contract):
             return [self._contract(statement)]
         assert isinstance(statement, Record), "seeds are printed by BlockText"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rnngraph.display.indexed import ENTRY, PASSED, SUMMED, UNIT, entry_text
-from rnngraph.display.inline import SystemLike
 from rnngraph.display.notation import ATOM, Piece
 from rnngraph.display.writer import Writer
 from rnngraph.equations import Carry, Contribution, Outer, PointwiseSum, fresh_name, reads_of
+from rnngraph.system_like import SystemLike
 
 WRITTEN_OUT = 3  # moments of a state; of more the first and the last are named
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnngraph.display.inline import SystemLike
 from rnngraph.equations import Equation, Signal, reads_of
+from rnngraph.system_like import SystemLike
 
 UNIT, PASSED, SUMMED = "k", "l", "m"  # the unit of the left-hand side, of a Jacobian's source, of a weight's source
 ENTRY = ("i", "j")  # of a matrix parameter; a vector has the second alone

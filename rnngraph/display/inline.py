@@ -14,14 +14,12 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import sympy
 
 from codegen.functions import PrimeFunction, exp
 from rnngraph.equations import (
     BoundarySum,
-    Carry,
     Contraction,
     Contribution,
     Equation,
@@ -29,7 +27,6 @@ from rnngraph.equations import (
     Outer,
     PointwiseSum,
     Read,
-    Signal,
     Term,
     Total,
     along_rows,
@@ -39,6 +36,7 @@ from rnngraph.equations import (
     reads_of,
 )
 from rnngraph.rules import RULES
+from rnngraph.system_like import SystemLike
 
 FORWARD, LOSS, TANGENTS, BACKWARD, GRADIENTS = "Forward", "Loss", "Tangents", "Backward", "Gradients"
 ERRORS, JACOBIANS, SENSITIVITIES = "Errors of one step", "Jacobians of one step", "Sensitivities"
@@ -47,43 +45,6 @@ SECTIONS = (FORWARD, LOSS, BACKWARD, END_STATE, ERRORS, JACOBIANS, SENSITIVITIES
 WRITTEN_OUT = ("adjoint", "auxiliary", "jacobian")  # the kinds of signals that may disappear into their reader
 
 SOFTMAX = sympy.Function("softmax")
-
-
-class SystemLike(Protocol):
-    """What display reads of a System (system.py imports this package, so the class itself cannot be named here)."""
-
-    @property
-    def signals(self) -> Mapping[str, Signal]: ...
-    @property
-    def parameters(self) -> Mapping[str, tuple[int, ...]]: ...
-    @property
-    def constants(self) -> Mapping[str, Any]: ...
-    @property
-    def equations(self) -> tuple[Equation, ...]: ...
-    @property
-    def outputs(self) -> tuple[str, ...]: ...
-    @property
-    def totals(self) -> tuple[Total, ...]: ...
-    @property
-    def losses(self) -> Mapping[str, str]: ...
-    @property
-    def input_adjoints(self) -> Mapping[str, str]: ...
-    @property
-    def state_adjoints(self) -> Mapping[str, str]: ...
-    @property
-    def state_depths(self) -> Mapping[str, int]: ...
-    @property
-    def carry(self) -> Carry | None: ...
-    @property
-    def windows(self) -> tuple[int, int] | None: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def rule(self) -> str: ...
-    @property
-    def dropped(self) -> tuple[str, ...]: ...
-    @property
-    def output_sensitivities(self) -> Mapping[tuple[str, str], tuple[str, bool]]: ...
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import re
 
-from rnngraph.display.inline import DisplayEquation, SystemLike, inline
+from rnngraph.display.inline import DisplayEquation, inline
 from rnngraph.display.legend import heading, legend
 from rnngraph.display.notation import TANGENT, Piece, Signs
 from rnngraph.display.writer import Writer
 from rnngraph.equations import Signal
+from rnngraph.system_like import SystemLike
 
 GREEK = [
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",

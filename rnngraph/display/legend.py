@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable
 
 from rnngraph.display.carried import block_lines
 from rnngraph.display.indexed import MATRIX
-from rnngraph.display.inline import SystemLike, goes_forward, rule_name
+from rnngraph.display.inline import goes_forward, rule_name
 from rnngraph.display.writer import Writer
 from rnngraph.equations import BoundarySum
 from rnngraph.rules import RULES
+from rnngraph.system_like import SystemLike
 
 MATRIX_PARAMETERS = 2
 LEFT_OUT = {

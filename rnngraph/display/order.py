@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from codegen.functions import PrimeFunction
-from rnngraph.display.inline import SystemLike
 from rnngraph.equations import Expression, Read, Term, reads_of
+from rnngraph.system_like import SystemLike
 
 
 def term_key(term: Term, system: SystemLike) -> tuple[int, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rnngraph.display.inline import DisplayEquation, SystemLike, inline
+from rnngraph.display.inline import DisplayEquation, inline
 from rnngraph.display.legend import heading, legend
 from rnngraph.display.notation import PRODUCT, TANGENT, Piece, Signs
 from rnngraph.display.writer import Writer
+from rnngraph.system_like import SystemLike
 
 
 def as_text(system: SystemLike, equations: Sequence[DisplayEquation] | None = None) -> str:

@@ -20,7 +20,7 @@ from rnngraph.display.indexed import (
     full_sensitivities,
     row_of,
 )
-from rnngraph.display.inline import SOFTMAX, DisplayEquation, Part, Side, SystemLike
+from rnngraph.display.inline import SOFTMAX, DisplayEquation, Part, Side
 from rnngraph.display.notation import ATOM, POWER, PRODUCT, SUM, TANGENT, Notation, Piece
 from rnngraph.display.order import factor_key, summand_key, term_key
 from rnngraph.equations import (
@@ -35,6 +35,7 @@ from rnngraph.equations import (
     meaning,
     reads_of,
 )
+from rnngraph.system_like import SystemLike
 
 SIMPLE_FRACTION = 1000
 SHORT_DECIMAL = 5

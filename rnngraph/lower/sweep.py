@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import sympy
 
@@ -21,12 +22,14 @@ from codegen.sweep import (
     RowStatement,
     RowSum,
     RowView,
-    SumAll,
     Sweep,
 )
 from rnngraph.equations import Contraction, Equation, Expression, Term, is_along_rows, meaning, symbols_of
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.schedule import Schedule
+
+# Products overwrite the target at no cost, so they come first.
+RANK = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum_all": 3, "sum": 3}
 
 
 class SweepLowering:
@@ -98,30 +101,29 @@ class SweepLowering:
         note = self.notes.get(equation.signal, "")
         statements: list[RowStatement] = []
 
-        def add(statement: Callable[[bool, str], RowStatement]) -> None:
-            statements.append(statement(bool(statements), "" if statements else note))
+        def add(make: Callable[[bool, str], RowStatement]) -> None:
+            statements.append(make(bool(statements), "" if statements else note))
 
-        rank = {"product": 0, "dense": 0, "diagonal": 1, "expand": 2, "sum_all": 3, "sum": 3}
-        terms = sorted(equation.terms, key=lambda term: (rank[term.operator], term.jacobian is None))
+        terms = sorted(equation.terms, key=lambda term: (RANK[term.operator], term.jacobian is None))
         for term in terms:
-            if rank[term.operator] == 0:
-                add(lambda more, text, term=term: self._product(target, term, more, text))  # type: ignore[misc]
+            if RANK[term.operator] == 0:
+                add(partial(self._product, target, term))
         if equation.expression != 0:
-            expression = rewrite_in_primitives(equation.expression)
-            operands = tuple((symbol, self._operand(symbol)) for symbol in symbols_of(expression))
-            add(lambda more, text: RowAssign(target, expression, operands, more, text))
+            add(partial(self._pointwise, target, equation.expression))
+        makers = {"diagonal": self._diagonal, "expand": self._expand, "sum_all": self._sum, "sum": self._sum}
         for term in terms:
-            if term.operator == "diagonal":
-                add(lambda more, text, term=term: self._diagonal(target, term, more, text))  # type: ignore[misc]
-            elif term.operator == "sum_all":
-                source = RowView(self.buffers[term.source], term.delay)
-                add(lambda more, text, source=source: SumAll(target, source, more, text))  # type: ignore[misc]
-            elif term.operator == "expand":
-                add(lambda more, text, term=term: self._expand(target, term, more, text))  # type: ignore[misc]
-            elif term.operator == "sum":
-                source = RowView(self.buffers[term.source], term.delay)
-                add(lambda more, text, source=source: RowSum(target, source, more, text))  # type: ignore[misc]
+            if term.operator in makers:
+                add(partial(makers[term.operator], target, term))
         return statements or [RowAssign(target, sympy.S.Zero, (), False, note)]
+
+    def _pointwise(self, target: RowView, given: Expression, more: bool, note: str) -> RowStatement:
+        expression = rewrite_in_primitives(given)
+        operands = tuple((symbol, self._operand(symbol)) for symbol in symbols_of(expression))
+        return RowAssign(target, expression, operands, more, note)
+
+    def _sum(self, target: RowView, term: Term, more: bool, note: str) -> RowStatement:
+        source = RowView(self.buffers[term.source], term.delay)
+        return RowSum(target, source, term.operator == "sum_all", more, note)
 
     def _product(self, target: RowView, term: Term, more: bool, note: str) -> RowStatement:
         left = RowView(self.buffers[term.source], term.delay)
