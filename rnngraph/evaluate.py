@@ -29,6 +29,8 @@ from rnngraph.equations import (
     Signal,
     Term,
     Total,
+    Weight,
+    WeightValue,
     is_along_rows,
     meaning,
     reads_of,
@@ -112,6 +114,39 @@ class Evaluation:
     number: Callable[[Any], Any] = float
     _values: dict[Read, Array] = field(default_factory=dict)
 
+    @cached_property
+    def matrices(self) -> dict[str, Array]:
+        """What equations read by name: parameters, constants, effective weights and their slices."""
+        found = {**self.parameters, **{name: self._constant(value) for name, value in self.system.constants.items()}}
+        for weight in self.system.weights:
+            found[weight.name] = self._weight(weight, found)
+            found.update(zip(weight.slices, found[weight.name], strict=bool(weight.slices)))
+        return found
+
+    @cached_property
+    def _weight_gradients(self) -> dict[str, Array]:
+        """The weights of the gradient; they read totals, too."""
+        found = dict(self.matrices)
+        totals = {total.name: total for total in self.system.totals}
+        for weight in self.system.weight_gradients:
+            for name in weight.slices if weight.operator == "stack" else weight.reads():
+                if name not in found:
+                    found[name] = self._total(totals[name])
+            found[weight.name] = self._weight(weight, found)
+        return found
+
+    def _weight(self, weight: Weight, found: Mapping[str, Array]) -> Array:
+        if weight.operator == "stack":
+            return np.stack([found[name] for name in weight.slices])
+        symbols = {symbol: found[str(meaning(symbol))] for symbol in weight.expression.free_symbols}
+        value = np.asarray(evaluate_expression(weight.expression, symbols, self.functions, self.number))
+        if weight.operator == "sum":
+            return summed_to(value, weight.shape)
+        if weight.operator == "softmax":
+            exponential = self.functions["exp"](value)
+            value = exponential / exponential.sum(axis=0)
+        return np.broadcast_to(value, weight.shape)
+
     def value(self, signal: str, t: int) -> Array:
         """The value of ``signal`` at time t (1-based; t <= 0 allowed), shape (batch, size)."""
         waiting = [Read(signal, t)]
@@ -181,11 +216,14 @@ class Evaluation:
         return windows
 
     def _total(self, total: Total) -> Array:
-        shape = self.system.parameters[total.of] if total.of is not None else ()
+        shape = self.system.shapes[total.of] if total.of is not None else ()
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for contribution in total.contributions:
             if isinstance(contribution, Contraction):
                 result = result + self._contraction(contribution, shape)
+                continue
+            if isinstance(contribution, WeightValue):
+                result = result + self._weight_gradients[contribution.weight]
                 continue
             if isinstance(contribution, BoundarySum):
                 if contribution.node not in self.state:
@@ -264,8 +302,7 @@ class Evaluation:
             source = self.value(term.source, time - term.delay)
             if term.operator == "dense":
                 assert term.parameter is not None
-                constant = self.system.constants.get(term.parameter)
-                weight = self.parameters[term.parameter] if constant is None else self._constant(constant)
+                weight = self.matrices[term.parameter]
                 result = result + source @ (weight.T if term.transposed else weight)
             elif term.operator in ("product", "expand", "diagonal"):
                 result = result + self._with_jacobian(term, source, time, shape)
@@ -296,15 +333,17 @@ class Evaluation:
         return whole
 
     def _constant(self, constant: Array) -> Array:
-        return np.array([[self.number(value) for value in row] for row in constant], dtype=self._dtype())
+        numbers = np.empty(constant.shape, dtype=self._dtype())
+        for index in np.ndindex(*constant.shape):
+            numbers[index] = self.number(constant[index])
+        return numbers
 
     def _pointwise(self, expression: Expression, time: int, rows: bool = False) -> Any:
         values: dict[Expression, Any] = {}
         for symbol in expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
-                constant = self.system.constants.get(found)
-                values[symbol] = self.parameters[found] if constant is None else self._constant(constant)
+                values[symbol] = self.matrices[found]
                 continue
             value = self.value(found.signal, time - found.delay)
             if is_along_rows(symbol):
@@ -313,6 +352,14 @@ class Evaluation:
                 value = _on_rows(value)
             values[symbol] = value
         return evaluate_expression(expression, values, self.functions, self.number)
+
+
+def summed_to(value: Array, shape: tuple[int, ...]) -> Array:
+    """The sum of an array over the axes that ``shape`` lacks or has of length 1."""
+    value = value.sum(axis=tuple(range(value.ndim - len(shape))))
+    axes = tuple(axis for axis, length in enumerate(shape) if length == 1)
+    summed: Array = value.sum(axis=axes, keepdims=True) if axes else value
+    return summed
 
 
 def _on_rows(value: Array) -> Array:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import networkx as nx
 
 from rnngraph.derive import derive
+from rnngraph.effective import as_parameters, pull_back
 from rnngraph.errors import OptionError
 from rnngraph.losses import with_loss
 from rnngraph.rules import Rule, check_rule
@@ -39,6 +40,11 @@ def gradient(
 
 def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameters",)) -> System:
     """A System with a loss, extended by the equations of its gradient by ``rule``."""
+    return pull_back(_by_rule(as_parameters(system), rule, wrt), system)
+
+
+def _by_rule(system: System, rule: Rule, wrt: tuple[str, ...]) -> System:
+    """The gradient by every matrix that the equations read."""
     if rule.info.family == "bptt":
         return vjp(system, wrt=wrt)
     if rule.info.family == "windows":

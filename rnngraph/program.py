@@ -96,6 +96,7 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         wrt=wrt,
         noise_seed=gradient.noise_seed,
         windows=gradient.windows,
+        inner_size=layout.inner_size,
     )
     return Compilation(
         forward,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from rnngraph.equations import Carry, Equation, Signal, Total
+from rnngraph.equations import Carry, Equation, Signal, Total, Weight
 
 
 class SystemLike(Protocol):
@@ -15,6 +15,14 @@ class SystemLike(Protocol):
     def signals(self) -> Mapping[str, Signal]: ...
     @property
     def parameters(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def weights(self) -> tuple[Weight, ...]: ...
+    @property
+    def weight_gradients(self) -> tuple[Weight, ...]: ...
+    @property
+    def ahead_depths(self) -> Mapping[str, int]: ...
     @property
     def constants(self) -> Mapping[str, Any]: ...
     @property

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 import sympy
 
 from codegen.functions import exp
+from rnngraph.effective import as_parameters, pull_back
 from rnngraph.equations import (
     BoundarySum,
     Contribution,
@@ -51,7 +52,7 @@ def vjp(system: System, of: str = "loss", wrt: Iterable[str] = ("parameters",)) 
     for word in wrt:
         if word not in WRT:
             raise OptionError("wrt", repr(word), f"a subset of {WRT}", "check the spelling")
-    return _Transposition(system, of, wrt).run()
+    return pull_back(_Transposition(as_parameters(system), of, wrt).run(), system)
 
 
 class _Transposition:

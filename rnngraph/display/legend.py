@@ -54,7 +54,8 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
         if shapes:
             written = [f"{math(writer.name(name))} {_shape(shape, writer)}" for name, shape in shapes.items()]
             lines.append(f"{what}: {', '.join(written)}")
-    if any(len(shape) == MATRIX_PARAMETERS for shape in system.parameters.values()):
+    lines += writer.weights.legend(writer)
+    if any(len(shape) == MATRIX_PARAMETERS for shape in system.shapes.values()):
         lines.append(
             f"{math(writer.transpose('W'))} is the transpose of {math('W')};"
             f" the shape of {math('W')} is (units of the source, units of the destination)"
@@ -165,7 +166,7 @@ def _sensitivities(system: SystemLike, writer: Writer) -> list[str]:
     for name, signal in system.signals.items():
         if signal.kind == "sensitivity" and signal.of is not None:
             full = name in writer.full
-            kinds[full, len(system.parameters[signal.of]) == MATRIX] = None
+            kinds[full, len(system.shapes[signal.of]) == MATRIX] = None
             if signal.starts_as_unit:
                 unit = writer.chosen if full and signal.size > 1 else "1"
                 index = "" if signal.size == 1 else "[j,k]" if full else "[k]"

@@ -83,6 +83,10 @@ class Notation(ABC):
         """The sum of the text, which is one number, over all values of an index."""
 
     @abstractmethod
+    def over_delays(self, operator: str, index: str, text: str) -> str:
+        """The sum ("sum") of the text over the delays, or its softmax over them ("softmax")."""
+
+    @abstractmethod
     def log_sum_exp(self, text: str) -> str:
         """The log of the sum over units of exp of the text."""
 

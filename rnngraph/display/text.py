@@ -112,6 +112,9 @@ class TextWriter(Writer):
     def sum_index(self, index: str, text: str) -> str:
         return f"sum_{index}({text})"
 
+    def over_delays(self, operator: str, index: str, text: str) -> str:
+        return f"{operator} over {index} of {text}"
+
     def log_sum_exp(self, text: str) -> str:
         return f"log sum_units(exp({text}))"
 

@@ -30,6 +30,7 @@ from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.places import Place, SourceBuffer, place_signals
 from rnngraph.lower.sweep import SweepLowering
 from rnngraph.lower.totals import TotalsLowering
+from rnngraph.lower.weights import WeightsLowering
 from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction, sweep_reads
 
 HALF = sympy.Rational(1, 2)
@@ -57,6 +58,8 @@ class _Lowering:
         self.prologue: list[Statement] = []
         widths = {name: signal.size for name, signal in self.signals.items()}
         self.matrices = Matrices(layout, self.system.constants, widths, self.prologue)
+        self.weights = WeightsLowering(self.system, layout, lambda name: self.matrices.block(name, False), notes or {})
+        self.prologue += self.weights.forward()
         self.halved = self._find_halved()
         self.slots_of: dict[str, list[tuple[Product, SourceBuffer, int]]] = self._collect_slots()
 
@@ -87,12 +90,15 @@ class _Lowering:
         if self.name in ("forward", "jacobian"):
             self._store_outputs(body)
         else:
-            totals = TotalsLowering(self.schedule, self.places, self.layout, self.states, self._batched_operands)
+            totals = TotalsLowering(
+                self.schedule, self.places, self.layout, self.states, self._batched_operands, self.weights
+            )
             totals.run(self.notes)
             if self.system.carry is None:
                 self._store_gradients(totals)
             else:
                 self._carry(totals)
+            totals.through_weights(self.notes)
             body.extend(totals.statements)
             if self.window or self.system.online or self.system.carry is not None:
                 self._store_state(body)

@@ -16,12 +16,12 @@ import sympy
 
 from codegen.functions import PointwiseFunction
 from codegen.ir import Bound, Buffer, Span, Step, View
-from rnngraph.equations import BoundarySum, Contraction, Outer, PointwiseSum, at, meaning, reads_of
+from rnngraph.equations import BoundarySum, Contraction, Outer, PointwiseSum, WeightValue, at, meaning, reads_of
 from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot, sweep_reads
 
 # Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
 GENERATED = re.compile(
-    r"(weights|gradient|direction|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$"
+    r"(weights|weight|effective|effective_direction|first_gradient|gradient|direction|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$"
 )
 
 
@@ -160,8 +160,8 @@ class _Placement:
                 if isinstance(contribution, Outer):
                     self.uses[contribution.left].append(Use(None, contribution.left_delay))
                     self.uses[contribution.right].append(Use(None, contribution.right_delay))
-                elif isinstance(contribution, Contraction):
-                    continue  # the sweep reads it: below
+                elif isinstance(contribution, Contraction | WeightValue):
+                    continue  # the sweep reads it: below; a weight reads no signal
                 elif isinstance(contribution, PointwiseSum):
                     for read in reads_of(contribution.expression):
                         self.uses[read.signal].append(Use(None, read.delay))
