@@ -308,7 +308,8 @@ class Program:
     ``inputs``, ``outputs``: name -> size. ``states``: name -> (depth, size, initial number or parameter name).
     ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
     equations).
-    ``inner_size``: how many numbers the gradient has behind those of the parameters, by effective weights.
+    ``ahead``: the states that lie after the sequence. ``inner_size``: how many numbers the gradient has behind those of
+    the parameters, by effective weights.
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
     differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
     "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
@@ -329,6 +330,7 @@ class Program:
     windows: tuple[int, int] | None = None
     noise_seed: int = 0
     inner_size: int = 0
+    ahead: tuple[str, ...] = ()
 
     @property
     def online(self) -> bool:

@@ -22,7 +22,7 @@ from rnngraph.errors import GraphError
 from rnngraph.words import clip, nearest, normalize_name
 
 NODE_ATTRIBUTES = ("kind", "size", "activation", "equation", "bias", "initial")
-EDGE_ATTRIBUTES = ("delay", "structure", "parameter", "weight", "port", "value", "mask")
+EDGE_ATTRIBUTES = ("delay", "structure", "parameter", "expression", "port", "value", "mask")
 # Attributes for drawing only, which mean nothing to the network and are let pass on nodes and edges.
 DRAWING_ATTRIBUTES = ("label", "pos", "color", "style", "comment")
 
@@ -51,8 +51,8 @@ class NodeRecord:
 
 @dataclass(frozen=True)
 class EdgeRecord:
-    """One edge as written, before its delays are taken apart. ``weight`` is an expression of parameters, a string or a
-    sympy expression; ``mask`` has a 1 for each weight that exists."""
+    """One edge as written, before its delays are taken apart. ``expression`` is the weight in terms of parameters, a
+    string or a sympy expression; ``mask`` has a 1 for each weight that exists."""
 
     source: str
     destination: str
@@ -63,7 +63,7 @@ class EdgeRecord:
     port: str
     value: object | None
     mask: object | None = None
-    weight: object | None = None
+    expression: object | None = None
 
 
 def check_text(where: str, what: str, text: str) -> str:
@@ -125,14 +125,15 @@ def read_edge(source: str, destination: str, where: str, attributes: Mapping[Any
             "give mask=... of shape (source size, destination size)" if structure == "masked"
             else "set structure='masked'",
         )  # fmt: skip
-    weight = given.get("weight")
-    if weight is not None and (structure in ("identity", "fixed") or "parameter" in given):
+    expression = given.get("expression")
+    if expression is not None and (structure in ("identity", "fixed") or "parameter" in given):
         raise GraphError(
             where,
-            f"weight={clip(weight)} with {'a parameter' if 'parameter' in given else f'structure={structure!r}'}",
+            f"expression={clip(expression)} with "
+            + ("a parameter" if "parameter" in given else f"structure={structure!r}"),
             "an expression of parameters on dense, masked and diagonal edges, in place of one parameter",
             "remove 'parameter': the names in the expression are the parameters"
-            if "parameter" in given else "remove 'weight', or choose structure='dense'",
+            if "parameter" in given else "remove 'expression', or choose structure='dense'",
         )  # fmt: skip
     if delays.matrix is not None and structure in ("identity", "diagonal"):
         raise GraphError(
@@ -166,7 +167,7 @@ def read_edge(source: str, destination: str, where: str, attributes: Mapping[Any
             "give value=... of shape (source size, destination size)" if value is None else "set structure='fixed'",
         )
     mask = given.get("mask")
-    return EdgeRecord(source, destination, where, delays, structure, parameter, port, value, mask, weight)
+    return EdgeRecord(source, destination, where, delays, structure, parameter, port, value, mask, expression)
 
 
 def read_constant(edge: EdgeRecord, source_size: int, destination_size: int) -> NDArray[np.float64]:
@@ -215,7 +216,8 @@ def read_selection(edge: EdgeRecord, source_size: int, destination_size: int) ->
             edge.where, f"delays of shape {matrix.shape}", f"one per pair of units, shape {shape}, or a plain list",
             "give rows for the source's units and columns for the destination's",
         )  # fmt: skip
-    return (matrix == np.array(edge.delays.steps)[:, None, None]).astype(np.float64)
+    selection: NDArray[np.float64] = (matrix == np.array(edge.delays.steps)[:, None, None]).astype(np.float64)
+    return selection
 
 
 def _array(
@@ -336,7 +338,7 @@ def _identifier(name: str) -> str:
 
 def _refuse_weight(where: str, port: str, given: Mapping[str, Any], delays: Delays) -> None:
     """A port other than "s" carries its source as it is: no weight, one delay."""
-    for attribute in ("structure", "parameter", "value", "mask", "weight"):
+    for attribute in ("structure", "parameter", "value", "mask", "expression"):
         if attribute in given:
             raise GraphError(
                 where,
@@ -345,7 +347,7 @@ def _refuse_weight(where: str, port: str, given: Mapping[str, Any], delays: Dela
                 f"remove {attribute!r}, or feed a node in between whose weighted sum holds the weight",
             )
     if delays.listed:
-        kind = "a learned delay" if delays.learned else "several delays"
+        kind = "a learned delay" if delays.learned else "a list of delays"
         raise GraphError(
             where,
             f"{kind} on port {port!r}",

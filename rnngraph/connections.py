@@ -73,7 +73,7 @@ class Connections:
         structure = "dense" if record.structure == "masked" else record.structure
         record, mask = self._masked(record)
         delays = record.delays
-        simple = not one_for_all(record) and mask is None and record.weight is None
+        simple = not one_for_all(record) and mask is None and record.expression is None
         if simple and structure in ("dense", "diagonal"):
             stem = self._stem(record)
             names: list[str | None] = []
@@ -144,7 +144,7 @@ class Connections:
         for suffix in [""] if one_for_all(record) else self._suffixes(record):
             if record.structure == "identity":
                 found.append(sympy.S.One)
-            elif record.weight is None:
+            elif record.expression is None:
                 name = self._parameter(self._stem(record) + suffix, record, record.parameter is None)
                 found.append(sympy.Symbol(name, real=True))
             else:
@@ -152,9 +152,9 @@ class Connections:
         return found
 
     def _written(self, record: EdgeRecord, suffix: str) -> Expression:
-        where = f"weight of {record.where}"
-        names = written_names(record.weight)
-        expression, used = parse_equation(record.weight, names, where)
+        where = f"expression of {record.where}"
+        names = written_names(record.expression)
+        expression, used = parse_equation(record.expression, names, where)
         if not used:
             raise EquationError(where, "an expression without a parameter", "the name of one at least",
                                 "use structure='fixed' with value=... for weights that are not learned")  # fmt: skip
@@ -205,7 +205,7 @@ class Connections:
     ) -> None:
         ends = f"{record.source}_{record.destination}"
         constant = None if mask is None else self._constant(f"M_{ends}", mask)
-        stem = self._stem(record) if record.weight is None else f"W_{ends}"
+        stem = self._stem(record) if record.expression is None else f"W_{ends}"
         learned = record.delays.learned
         temperature = learned.temperature if learned is not None else 1.0
         nodes, shape = self._nodes(record), self._shape(record)
@@ -220,7 +220,7 @@ class Connections:
                 EffectiveWeight(name, nodes, shape, expressions[0], constant, logits, temperature, tuple(slices))
             )
             return
-        ending = "masked" if record.weight is None else "effective"
+        ending = "masked" if record.expression is None else "effective"
         for offset, (suffix, expression) in enumerate(zip(suffixes, expressions, strict=True)):
             name = self._free(f"{stem}{suffix}_{ending}")
             self.weights.append(EffectiveWeight(name, nodes, shape, expression, constant))

@@ -72,7 +72,7 @@ def _steps(where: str, delay: object) -> int:
         raise GraphError(where, f"delay={clip(delay)} of type {type(delay).__name__}", STEPS, "correct 'delay'")
     steps = int(delay)
     if abs(steps) > MAX_DELAY:
-        expected = f"a delay from {-MAX_DELAY} to {MAX_DELAY}"
+        expected = f"a delay of at most {MAX_DELAY} steps, a look-ahead likewise"
         raise GraphError(where, f"delay={clip(steps)}", expected, "give a shorter delay")
     return steps
 
@@ -129,5 +129,7 @@ def _learned(where: str, delay: Mapping[object, object]) -> LearnedDelay:
 
 def _whole(where: str, key: str, value: object) -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-        raise GraphError(where, f"{key!r}: {clip(value)} in the delay", "a whole number of time steps", f"correct {key!r}")
+        raise GraphError(
+            where, f"{key!r}: {clip(value)} in the delay", "a whole number of time steps", f"correct {key!r}"
+        )
     return int(value)

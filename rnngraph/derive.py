@@ -70,6 +70,7 @@ def derive_model(model: Model) -> System:
         outputs=tuple(node.name for node in model.outputs),
         state_depths=_depths(model),
         ahead_depths=_ahead(model),
+        ahead_names=ahead_names(model),
         forget_biases=frozenset(node.bias for node in model.nodes.values() if node.forget_gate and node.bias),
     )
 
@@ -85,6 +86,15 @@ def _depths(model: Model) -> dict[str, int]:
 def _ahead(model: Model) -> dict[str, int]:
     """The longest look-ahead out of each node that has one, in the order of the nodes."""
     return {name: depth for name in model.nodes if (depth := model.ahead(name)) > 0}
+
+
+def ahead_names(model: Model) -> dict[str, str]:
+    """The name in a state of each node's values after the sequence: its own, unless values before stand there."""
+    return {
+        name: fresh_name(f"{name}:ahead", model.nodes) if model.depth(name) > 0 else name
+        for name in model.nodes
+        if model.ahead(name) > 0
+    }
 
 
 def effective_weight(effective: EffectiveWeight, model: Model) -> list[Weight]:

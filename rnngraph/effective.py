@@ -78,10 +78,17 @@ class _Transposition:
     def _value(self, name: str, shape: Shape, expression: Expression) -> str:
         """The weight that is ``expression``: one that is there already, or a new one."""
         known = str(meaning(expression)) if expression.is_Symbol else ""
-        return known if known in {weight.name for weight in self.found} else self._new(f"back_{name}", shape, expression)
+        return (
+            known if known in {weight.name for weight in self.found} else self._new(f"back_{name}", shape, expression)
+        )
 
     def _new(
-        self, wanted: str, shape: Shape, expression: Expression, operator: str = "pointwise", slices: tuple[str, ...] = ()
+        self,
+        wanted: str,
+        shape: Shape,
+        expression: Expression,
+        operator: str = "pointwise",
+        slices: tuple[str, ...] = (),
     ) -> str:
         name = fresh_name(wanted, {*self.shapes, *(total.name for total in self.derived.totals)})
         self.shapes[name] = shape
@@ -93,7 +100,9 @@ class _Transposition:
         parts = list(self.parts.get(weight.name, []))
         if weight.slices:
             totals = tuple(self.totals[name].name for name in weight.slices)
-            parts.append(parameter(self._new(f"d{self.of}/d{weight.name}", weight.shape, sympy.S.Zero, "stack", totals)))
+            parts.append(
+                parameter(self._new(f"d{self.of}/d{weight.name}", weight.shape, sympy.S.Zero, "stack", totals))
+            )
         elif weight.name in self.totals:
             total = self.totals[weight.name]
             self.shapes[total.name] = weight.shape

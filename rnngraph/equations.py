@@ -20,7 +20,7 @@ Grammar
     Total     = sum of contributions, each summed over t = 1..T and over the batch
     contribution = Outer          u(t-d) v(t-e)^T                   a matrix
                  | PointwiseSum   pointwise expression              a vector, or a number when summed over units too
-                 | BoundarySum    u(t) for t <= 0                   a vector (gradient of a learned initial value)
+                 | BoundarySum    u(t) for t <= 0, or for t > T     a vector (gradient of a learned initial value)
                  | Contraction    P(t-d) with an error e(t)         the parameter's shape
                  | WeightValue    a Weight without time             the parameter's shape
 
@@ -29,7 +29,7 @@ pointwise expression a signal without rows stands for every row, along_rows(u, d
 rows, and parameter(W) may be a matrix of its shape.
 
 Outside 1..T a signal reads as its ``initial`` (a number or a learned vector), adjoint signals as 0. An adjoint signal's
-values at t <= 0 are defined by its own equation, where everything that does not reach back into 1..T is 0.
+values at t <= 0 and at t > T are defined by its own equation, where everything that does not read from 1..T is 0.
 ``vjp`` and ``jvp`` map a System to a System (design: every learning rule is such a transformation).
 """
 
@@ -170,11 +170,12 @@ class PointwiseSum:
 
 @dataclass(frozen=True)
 class BoundarySum:
-    """Sum over batch and over t = 1-depth..0 of an adjoint signal: the gradient of the learned initial value of
-    ``node``."""
+    """Sum over batch and over t = 1-depth..0 of an adjoint signal, or over t = T+1..T+depth where it lies ``ahead``:
+    the gradient of the learned initial value of ``node``."""
 
     signal: str
     node: str
+    ahead: bool = False
 
 
 @dataclass(frozen=True)

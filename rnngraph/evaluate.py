@@ -148,7 +148,10 @@ class Evaluation:
         return np.broadcast_to(value, weight.shape)
 
     def value(self, signal: str, t: int) -> Array:
-        """The value of ``signal`` at time t (1-based; t <= 0 allowed), shape (batch, size)."""
+        """The value of ``signal`` at time t (1-based, outside of 1..T too), shape (batch, size).
+
+        An adjoint outside of 1..T is what reaches there from 1..T; what reads it from there takes it as 0.
+        """
         waiting = [Read(signal, t)]
         while waiting:
             name, time = waiting[-1]
@@ -160,23 +163,35 @@ class Evaluation:
                 self._values[waiting.pop()] = outside
                 continue
             equation = self.system.equation_of(name)
-            if time < 1 and self._is_adjoint(name):
-                equation = _reaching_back(equation, time)
+            if not 1 <= time <= self.T and self._is_adjoint(name):
+                equation = _reaching_in(equation, time, self.T)
             needed = [Read(read.signal, time - read.delay) for read in equation.reads()]
-            missing = [read for read in needed if read not in self._values]
+            missing = [read for read in needed if read not in self._values and not self._reads_zero(*read)]
             if missing:
                 waiting += missing
                 continue
             self._values[waiting.pop()] = self._compute(equation, time)
         return self._values[Read(signal, t)]
 
+    def _reads_zero(self, name: str, time: int) -> bool:
+        return not 1 <= time <= self.T and self._is_adjoint(name)
+
+    def _read(self, name: str, time: int) -> Array:
+        """What an equation or a total reads."""
+        if not self._reads_zero(name, time):
+            return self.value(name, time)
+        signal = self.system.signals[name]
+        shape = (self.batch, signal.rows, signal.size) if signal.rows else (self.batch, signal.size)
+        return np.full(shape, self.number(0), dtype=self._dtype())
+
     def sequence(self, signal: str) -> Array:
         """The value of ``signal`` at t = 1..T, shape (T, batch, size)."""
         return np.stack([self.value(signal, t) for t in range(1, self.T + 1)])
 
-    def boundary(self, signal: str, depth: int) -> Array:
-        """The values of an adjoint signal at t = 1-depth..0, shape (depth, batch, size)."""
-        return np.stack([self.value(signal, t) for t in range(1 - depth, 1)])
+    def boundary(self, signal: str, depth: int, ahead: bool = False) -> Array:
+        """The values of an adjoint signal at t = 1-depth..0, or at T+1..T+depth, shape (depth, batch, size)."""
+        first = self.T + 1 if ahead else 1 - depth
+        return np.stack([self.value(signal, t) for t in range(first, first + depth)])
 
     def total(self, total: Total) -> Array:
         """The value of a total: a number for the loss, an array of the parameter's shape for a gradient.
@@ -226,14 +241,15 @@ class Evaluation:
                 result = result + self._weight_gradients[contribution.weight]
                 continue
             if isinstance(contribution, BoundarySum):
-                if contribution.node not in self.state:
-                    depth = self.system.state_depths[contribution.node]
-                    result = result + self.boundary(contribution.signal, depth).sum(axis=(0, 1))
+                node, ahead = contribution.node, contribution.ahead
+                if (self.system.ahead_names[node] if ahead else node) not in self.state:
+                    depth = (self.system.ahead_depths if ahead else self.system.state_depths)[node]
+                    result = result + self.boundary(contribution.signal, depth, ahead).sum(axis=(0, 1))
                 continue
             for t in range(1, self.T + 1):
                 if isinstance(contribution, Outer):
-                    left = self.value(contribution.left, t - contribution.left_delay)
-                    result = result + left.T @ self.value(contribution.right, t - contribution.right_delay)
+                    left = self._read(contribution.left, t - contribution.left_delay)
+                    result = result + left.T @ self._read(contribution.right, t - contribution.right_delay)
                 else:
                     result = result + self._pointwise_sum(contribution, t)
         summed: Array = np.asarray(result)
@@ -242,7 +258,7 @@ class Evaluation:
     def _contraction(self, contribution: Contraction, shape: tuple[int, ...]) -> Array:
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for t in range(1, self.T + 1):
-            product = self.value(contribution.sensitivity, t - contribution.delay)
+            product = self._read(contribution.sensitivity, t - contribution.delay)
             if contribution.error is not None:
                 product = product * _on_rows(self.value(contribution.error, t))
             summed = product if contribution.local else product.sum(axis=2)
@@ -267,17 +283,24 @@ class Evaluation:
         inside = 1 <= time <= self.T
         if inside:
             return self.given[name][time - 1] if name in self.given else None
-        if time < 1 and self._is_adjoint(name):
+        if self._is_adjoint(name):
             return None
         if signal.rows:
             return self._rows_at_start(signal)
-        if time < 1 and name in self.state:
-            return np.asarray(self.state[name][time - 1])
-        if time < 1 and signal.kind == "tangent" and signal.origin in self.state:
+        given = self._name_in_state(name, time)
+        if given in self.state:
+            return np.asarray(self.state[given][time - 1 if time < 1 else time - self.T - 1])
+        if signal.kind == "tangent" and self._name_in_state(signal.origin or "", time) in self.state:
             return np.full((self.batch, signal.size), self.number(0), dtype=self._dtype())
         if isinstance(signal.initial, str):
             return np.tile(self.parameters[signal.initial], (self.batch, 1))
         return np.full((self.batch, signal.size), self.number(signal.initial), dtype=self._dtype())
+
+    def _name_in_state(self, name: str, time: int) -> str:
+        """By which name a state holds the value of a node at a time outside of 1..T; empty where none does."""
+        if time > self.T:
+            return self.system.ahead_names.get(name, "")
+        return name if name in self.system.state_depths else ""
 
     def _rows_at_start(self, signal: Signal) -> Array:
         """A sensitivity before t = 1: 0, or the unit matrix for a learned initial value that is in use."""
@@ -299,7 +322,7 @@ class Evaluation:
         shape = (self.batch, signal.rows, signal.size) if signal.rows else (self.batch, signal.size)
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for term in equation.terms:
-            source = self.value(term.source, time - term.delay)
+            source = self._read(term.source, time - term.delay)
             if term.operator == "dense":
                 assert term.parameter is not None
                 weight = self.matrices[term.parameter]
@@ -345,7 +368,7 @@ class Evaluation:
             if isinstance(found, str):
                 values[symbol] = self.matrices[found]
                 continue
-            value = self.value(found.signal, time - found.delay)
+            value = self._read(found.signal, time - found.delay)
             if is_along_rows(symbol):
                 value = value[:, :, None]
             elif rows and value.ndim == 2:
@@ -367,12 +390,12 @@ def _on_rows(value: Array) -> Array:
     return value[:, None, :]
 
 
-def _reaching_back(equation: Equation, time: int) -> Equation:
-    """An adjoint's equation at t <= 0: what does not read from t >= 1 is 0 there."""
+def _reaching_in(equation: Equation, time: int, T: int) -> Equation:
+    """An adjoint's equation outside of 1..T: what does not read from 1..T is 0 there."""
     summands = [
         summand
         for summand in sympy.Add.make_args(equation.expression)
-        if (reads := reads_of(summand)) and all(time - read.delay >= 1 for read in reads)
+        if (reads := reads_of(summand)) and all(1 <= time - read.delay <= T for read in reads)
     ]
-    terms = tuple(term for term in equation.terms if time - term.delay >= 1)
+    terms = tuple(term for term in equation.terms if 1 <= time - term.delay <= T)
     return Equation(equation.signal, terms, sympy.Add(*summands))

@@ -30,7 +30,8 @@ class ParameterSpec:
 
     ``role`` is one of ``ROLES``: "input_weight" (dense, source and destination differ), "recurrent_weight" (dense
     and part of a loop), "diagonal" (one weight a unit), "bias", "forget_bias" (the bias of a forget gate),
-    "initial" (a learned initial value), "delay_logits" (of a learned delay, one for each delay). Raises ``OptionError`` for any other role.
+    "initial" (a learned initial value), "delay_logits" (of a learned delay, one for each delay). Raises ``OptionError``
+    for any other role.
     """
 
     name: str
@@ -135,7 +136,13 @@ def default_rule(spec: ParameterSpec) -> str:
     """
     if spec.role == "recurrent_weight" and len(spec.shape) == 2 and spec.shape[0] == spec.shape[1]:
         return "orthogonal"
-    return {"diagonal": "small", "bias": "zeros", "forget_bias": "ones", "initial": "zeros", "delay_logits": "zeros"}.get(spec.role, "glorot")
+    return {
+        "diagonal": "small",
+        "bias": "zeros",
+        "forget_bias": "ones",
+        "initial": "zeros",
+        "delay_logits": "zeros",
+    }.get(spec.role, "glorot")
 
 
 def parameter_generator(name: str, seed: int) -> np.random.Generator:

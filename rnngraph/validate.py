@@ -201,13 +201,13 @@ def _equation(record: NodeRecord, ports: dict[str, EdgeRecord], has_sum: bool) -
 
 
 def _check_initial(nodes: dict[str, Node], edges: list[Edge]) -> None:
-    delayed = {edge.source for edge in edges if edge.delay > 0}
+    delayed = {edge.source for edge in edges if edge.delay != 0}
     for name, node in nodes.items():
         if isinstance(node.initial, str) and name not in delayed:
             raise GraphError(
                 f"node {name!r}",
-                "initial='parameter' on a node that no edge reads with a delay",
-                "a delayed edge out of the node, as no other reads values of t <= 0",
+                "initial='parameter' on a node that no edge reads with a delay or a look-ahead",
+                "a delayed edge out of the node, as no other reads values outside of the sequence",
                 "remove 'initial', or add a delay to an edge out of the node",
             )
 

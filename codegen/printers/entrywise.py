@@ -41,7 +41,9 @@ def _summed(text: str, statement: Entrywise) -> str:
     """The sum over the leading axes that the target lacks, and over those of length 1."""
     axes = max(len(shape) for shape in statement.shapes)
     lacking = tuple(range(axes - len(statement.shape)))
-    widths = [max(shape[axis - axes] for shape in statement.shapes if len(shape) >= -(axis - axes)) for axis in range(axes)]
+    widths = [
+        max(shape[axis - axes] for shape in statement.shapes if len(shape) >= -(axis - axes)) for axis in range(axes)
+    ]
     ones = tuple(
         axis for axis in range(len(lacking), axes) if statement.shape[axis - len(lacking)] == 1 and widths[axis] > 1
     )

@@ -102,7 +102,7 @@ class ModulePrinter(abc.ABC):
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         with_forward = any(function.name == "forward" for function in self.program.functions)
-        return f"{text}\n{support.STEP}" if with_forward else text
+        return f"{text}\n{support.STEP}" if with_forward and not self.program.ahead else text
 
     def _imports(self) -> list[str]:
         """The import lines; deepcopy where a state carries more than arrays."""

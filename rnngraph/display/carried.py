@@ -119,7 +119,7 @@ class _Carried:
         jacobian = self.J + entry_text(((PASSED, self.carry.size),), SUMMED, self.carry.size)
         before = self._sum(SUMMED, self._product(jacobian, f"{self.P[name]}{self._index(SUMMED, name)}"))
         pieces = self.carry.direct.get(name, ())
-        return " + ".join([before, *(self.writer.sum_time(self._piece(piece), False) for piece in pieces)])
+        return " + ".join([before, *(self.writer.sum_time(self._piece(piece)) for piece in pieces)])
 
     def _piece(self, piece: Contribution) -> str:
         if isinstance(piece, Outer):

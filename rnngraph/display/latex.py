@@ -64,7 +64,9 @@ def escape(text: str) -> str:
 class LatexWriter(Writer):
     r"""LaTeX: ``\odot`` is elementwise, juxtaposition a matrix product or a product with a number."""
 
-    signs = Signs(r"t = 1, \ldots, T", r"t \le 0", r"\odot", r" \times ", r"1 / (T \cdot \text{batch})", r"\gets")
+    signs = Signs(
+        r"t = 1, \ldots, T", r"t \le 0", r"t > T", r"\odot", r" \times ", r"1 / (T \cdot \text{batch})", r"\gets"
+    )
 
     def line(self, equation: DisplayEquation) -> str:
         """The equation with its alignment mark."""
@@ -160,8 +162,11 @@ class LatexWriter(Writer):
     def log_sum_exp(self, text: str) -> str:
         return rf"\log \sum_{{\text{{units}}}} \exp{self.bracket(text)}"
 
-    def sum_time(self, text: str, before: bool) -> str:
-        return rf"\sum_{{t \le 0}} {text}" if before else rf"\sum_{{t=1}}^{{T}} {text}"
+    def sum_time(self, text: str) -> str:
+        return rf"\sum_{{t=1}}^{{T}} {text}"
+
+    def sum_outside(self, text: str, times: str) -> str:
+        return rf"\sum_{{{times}}} {text}"
 
     def fraction(self, top: int, bottom: int) -> str:
         return rf"\frac{{{top}}}{{{bottom}}}"

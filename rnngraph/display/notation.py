@@ -18,11 +18,12 @@ class Piece(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """How the legend writes: all steps, the times before them, the elementwise product, a shape's product, the share of
-    one step among all, the arrow of what is computed anew."""
+    """How the legend writes: all steps, the times before and after them, the elementwise product, a shape's product,
+    the share of one step among all, the arrow of what is computed anew."""
 
     steps: str
     before: str
+    after: str
     elementwise: str
     by: str
     share: str
@@ -91,8 +92,12 @@ class Notation(ABC):
         """The log of the sum over units of exp of the text."""
 
     @abstractmethod
-    def sum_time(self, text: str, before: bool) -> str:
-        """The sum over t = 1..T, or over t <= 0 where ``before``."""
+    def sum_time(self, text: str) -> str:
+        """The sum over t = 1..T."""
+
+    @abstractmethod
+    def sum_outside(self, text: str, times: str) -> str:
+        """The sum over the times before or after the sequence, as the signs write them."""
 
     @abstractmethod
     def fraction(self, top: int, bottom: int) -> str:

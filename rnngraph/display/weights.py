@@ -29,9 +29,11 @@ class WeightText:
         for weight in self.weights.values():
             if weight.operator == "softmax":
                 found.update((weight.name, *weight.reads()))
-            elif weight.slices or (weight.operator == "pointwise" and found.intersection(weight.reads())):
-                found.add(weight.name)
-            elif weight.operator == "sum" and not self._sums_delays(weight):
+            elif (
+                weight.slices
+                or (weight.operator == "pointwise" and found.intersection(weight.reads()))
+                or (weight.operator == "sum" and not self._sums_delays(weight))
+            ):
                 found.add(weight.name)
         return found
 
@@ -88,5 +90,3 @@ class WeightText:
                 written = writer.math(self.name(weight.name, writer))
                 lines.append(f"{written}: one for each delay, by the names {', '.join(map(writer.math, shown))}")
         return lines
-
-

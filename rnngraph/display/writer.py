@@ -134,7 +134,8 @@ class Writer(Notation):
         before: list[str] = []
         for part in equation.parts:
             if isinstance(part.contribution, BoundarySum):
-                before.append(self.sum_time(self._read(part.contribution.signal, 0), True))
+                times = self.signs.after if part.contribution.ahead else self.signs.before
+                before.append(self.sum_outside(self._read(part.contribution.signal, 0), times))
             elif isinstance(part.contribution, WeightValue):
                 before.append(self._weight(self.weights.weights[part.contribution.weight]))
             else:
@@ -142,7 +143,7 @@ class Writer(Notation):
         self.indices = None
         if inside:
             summed = self._hold(self._summed(inside), PRODUCT).text
-            before.insert(0, self.sum_time(summed, False))
+            before.insert(0, self.sum_time(summed))
         return self._join(before) if before else "0"
 
     def _weight(self, weight: Weight) -> str:

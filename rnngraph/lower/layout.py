@@ -68,7 +68,9 @@ class ParameterLayout:
         along, number = block >= half, block % half if half else block
         effective = number >= half - self.effective_blocks
         if storage == "parameter":
-            kind = ("effective_direction" if along else "effective") if effective else "direction" if along else "weights"
+            kind = (
+                ("effective_direction" if along else "effective") if effective else "direction" if along else "weights"
+            )
             storage = "workspace" if effective else "direction" if along else "parameter"
         else:
             kind = storage

@@ -41,6 +41,7 @@ class TotalsLowering:
         places: Places,
         layout: ParameterLayout,
         states: Mapping[str, int],
+        ahead: Mapping[str, int],
         operands: Operands,
         weights: WeightsLowering,
     ) -> None:
@@ -48,6 +49,7 @@ class TotalsLowering:
         self.places = places
         self.layout = layout
         self.states = states
+        self.ahead = ahead
         self.operands = operands
         self.weights = weights
         self.storage = "gradient"  # where the gradients go that are computed now
@@ -55,7 +57,7 @@ class TotalsLowering:
         self.statements: list[Statement] = []
         self.left: dict[str, list[Contribution]] = {}
         self.started: set[str] = set()
-        self.scratch: dict[str, Buffer] = {}
+        self.scratch: dict[tuple[str, bool], Buffer] = {}
         self.note_of: dict[str, str] = {}
 
     def run(self, notes: Mapping[str, str]) -> None:
@@ -293,29 +295,31 @@ class TotalsLowering:
         target = self._gradient(name)
         if name not in self.started:
             self.statements.append(Fill(target, 0.0))
-        values = self.boundary_values(boundary.signal, boundary.node)
+        values = self.boundary_values(boundary.signal, boundary.node, boundary.ahead)
         if values is not None:
-            self.statements.append(Reduce(target, "rows", values, True, unless_state=boundary.node, note=note))
+            given = self.schedule.system.ahead_names[boundary.node] if boundary.ahead else boundary.node
+            self.statements.append(Reduce(target, "rows", values, True, unless_state=given, note=note))
 
-    def boundary_values(self, signal: str, node: str) -> View | None:
-        """The adjoint of ``node`` at t = 1-depth..0, in a scratch buffer; None when it is 0."""
-        depth = self.states[node]
-        expression = self.schedule.boundaries.get(signal)
+    def boundary_values(self, signal: str, node: str, ahead: bool = False) -> View | None:
+        """The adjoint of ``node`` at t = 1-depth..0, or at T+1..T+depth, in a scratch buffer; None when it is 0."""
+        depth = (self.ahead if ahead else self.states)[node]
+        expression = self.schedule.boundaries.get((signal, ahead))
         if expression is None:
             return None
         size = self.schedule.signals[signal].size
-        buffer = Buffer(f"{signal}_before", "sequence", size, length=Bound(depth))
+        buffer = Buffer(f"{signal}_{'after' if ahead else 'before'}", "sequence", size, length=Bound(depth))
         view = View(buffer, Span(Bound(0), Bound(depth)), 0, size, label=buffer.name)
-        if node not in self.scratch:
-            self.scratch[node] = buffer
+        if (node, ahead) not in self.scratch:
+            self.scratch[node, ahead] = buffer
             operands = []
             for symbol in symbols_of(expression):
                 read = meaning(symbol)
                 assert not isinstance(read, str)
                 place = self.places.of[read.signal]
-                start = place.offset - depth - read.delay
-                operands.append((symbol, place.rows(Bound(start), Bound(start + depth), read.signal)))
-            note = f"{signal}(t) for t = {1 - depth}..0"
+                start = place.offset - read.delay - (0 if ahead else depth)
+                rows = Bound(start, int(ahead)), Bound(start + depth, int(ahead))
+                operands.append((symbol, place.rows(*rows, read.signal)))
+            note = f"{signal}(t) for t = " + (f"T+1..T+{depth}" if ahead else f"{1 - depth}..0")
             self.statements.append(Assign(view, rewrite_in_primitives(expression), tuple(operands), note=note))
         return view
 

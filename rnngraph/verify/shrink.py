@@ -34,7 +34,11 @@ def shrink(model: Model, seed: int = 0) -> Model:
         equal = model.nodes[edge.source].size == model.nodes[edge.destination].size
         if edge.structure in ("diagonal", "identity") and equal:  # a port is an identity edge
             classes.join(edge.source, edge.destination)
-        if edge.structure in ("dense", "diagonal") and edge.parameter in model.parameters:
+        if (
+            edge.structure in ("dense", "diagonal")
+            and edge.parameter is not None
+            and edge.parameter in model.parameters
+        ):
             ends = (edge.source, edge.destination) if edge.structure == "dense" else (edge.destination,)
             give(edge.parameter, ends)
     for weight in model.weights:

@@ -69,7 +69,8 @@ class Unrolling:
     """The loss of ``system`` over ``T`` steps of one sequence.
 
     ``quantities``: what can be differentiated by, (kind, name) with kind "parameter", "input" or "state", to the list
-    of its indices: (row, column) or (unit,) of a parameter, (t, unit) of an input, t in 1..T, and of a state, t <= 0.
+    of its indices: (row, column) or (unit,) of a parameter, (t, unit) of an input, t in 1..T, and of a state, t <= 0,
+    or t > T for what lies ahead.
     ``variables``: (kind, name) -> sympy variables. ``along`` says how they enter:
 
     - "entries": one variable per entry, in the order of ``quantities``;
@@ -107,6 +108,11 @@ class Unrolling:
             signal = self.system.signals[name]
             if not isinstance(signal.initial, str):
                 self._add("state", name, [(t, j) for t in range(1 - depth, 1) for j in range(signal.size)])
+        for name, depth in self.system.ahead_depths.items():
+            signal = self.system.signals[name]
+            if not isinstance(signal.initial, str):
+                times = range(self.T + 1, self.T + 1 + depth)
+                self._add("state", self.system.ahead_names[name], [(t, j) for t in times for j in range(signal.size)])
 
     def _add(self, kind: str, name: str, indices: list[tuple[int, ...]]) -> None:
         self.quantities[kind, name] = indices
@@ -134,7 +140,7 @@ class Unrolling:
             if weight.operator == "softmax":
                 raised = {index: share(exp(value), self.tape) for index, value in values.items()}
                 sums = {
-                    rest: share(sympy.Add(*(raised[k, *rest] for k in range(weight.shape[0]))), self.tape)
+                    rest: share(sympy.Add(*(raised[(k, *rest)] for k in range(weight.shape[0]))), self.tape)
                     for rest in np.ndindex(*weight.shape[1:])
                 }
                 values = {index: share(value / sums[index[1:]], self.tape) for index, value in raised.items()}
@@ -173,10 +179,12 @@ class Unrolling:
             return found
         signal = self.system.signals[name]
         units = range(signal.size)
-        if t < 1 and isinstance(signal.initial, str):
-            return [self._entries["parameter", signal.initial, (j,)] for j in units]
-        if t < 1 or signal.kind == "input":
-            return [self._entries["state" if t < 1 else "input", name, (t, j)] for j in units]
+        if not 1 <= t <= self.T:
+            if isinstance(signal.initial, str):
+                return [self._entries["parameter", signal.initial, (j,)] for j in units]
+            return [self._entries["state", name if t < 1 else self.system.ahead_names[name], (t, j)] for j in units]
+        if signal.kind == "input":
+            return [self._entries["input", name, (t, j)] for j in units]
         for j in units:
             self.leaves.setdefault(("given", name, (t, j)), Given("given", real=True))
         return [self.leaves["given", name, (t, j)] for j in units]
