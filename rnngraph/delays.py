@@ -31,8 +31,8 @@ class LearnedDelay:
 
 @dataclass(frozen=True)
 class Delays:
-    """``steps``: the distinct delays. ``listed`` tells a list from a single delay. ``matrix`` has the delay of each pair
-    of units, (source size, destination size)."""
+    """``steps``: the distinct delays. ``listed`` tells a list from a single delay. ``matrix`` has the delay of each
+    pair of units, (source size, destination size)."""
 
     steps: tuple[int, ...]
     listed: bool = False

@@ -140,7 +140,7 @@ class Unrolling:
             if weight.operator == "softmax":
                 raised = {index: share(exp(value), self.tape) for index, value in values.items()}
                 sums = {
-                    rest: share(sympy.Add(*(raised[(k, *rest)] for k in range(weight.shape[0]))), self.tape)
+                    rest: share(sympy.Add(*(value for index, value in raised.items() if index[1:] == rest)), self.tape)
                     for rest in np.ndindex(*weight.shape[1:])
                 }
                 values = {index: share(value / sums[index[1:]], self.tape) for index, value in raised.items()}
