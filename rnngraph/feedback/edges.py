@@ -81,16 +81,6 @@ def feedback_edges(graph: nx.MultiDiGraph, outputs: Iterable[Hashable]) -> dict[
     return found
 
 
-def fresh_name(taken: Iterable[Hashable], stem: str) -> str:
-    """``stem``, or with the first number from 2 on that makes it differ from the name of every node in ``taken``."""
-    names = {str(node) for node in taken}
-    name, number = stem, 1
-    while name in names:
-        number += 1
-        name = f"{stem}_{number}"
-    return name
-
-
 def rewired(
     graph: nx.MultiDiGraph,
     sources: Mapping[EdgeKey, Hashable],
@@ -125,9 +115,9 @@ def rewired(
 def refuse_learned_initial(graph: nx.MultiDiGraph, outputs: Iterable[Hashable]) -> None:
     """GraphError for an output that starts from a learned value: the input that takes its place has none."""
     for output in outputs:
-        if graph.nodes[output].get("initial") == "parameter":
+        if isinstance(graph.nodes[output].get("initial"), str):
             raise GraphError(
-                f"node {str(output)!r}", "initial='parameter' on an output whose feedback is to be replaced",
+                f"node {str(output)!r}", "a learned initial value on an output whose feedback is to be replaced",
                 "a number, as measured values before t = 1 come from the state and are not learned",
                 "set initial to a number, or leave it out, and give the values before t = 1 as the state",
             )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from rnngraph.equations import fresh_name
 from rnngraph.errors import CycleError, GraphError, OptionError
 from rnngraph.feedback.edges import (
     EdgeKey,
@@ -19,7 +20,6 @@ from rnngraph.feedback.edges import (
     edge_place,
     edge_record,
     feedback_edges,
-    fresh_name,
     refuse_learned_initial,
     rewired,
 )
@@ -58,7 +58,7 @@ def open_loop(
     edges = opened_edges(graph, wanted, explicit=outputs is not None)
     inputs: dict[Hashable, str] = {}
     for output in dict.fromkeys(edges.values()):
-        inputs[output] = fresh_name([*graph, *inputs.values()], f"{output}_measured")
+        inputs[output] = fresh_name(f"{output}_measured", {*before.nodes, *inputs.values()})
     added: dict[Hashable, dict[str, Any]] = {
         name: {"kind": "input", "size": graph.nodes[output]["size"]} for output, name in inputs.items()
     }
@@ -214,7 +214,7 @@ def _with_clock(graph: nx.MultiDiGraph, model: Model, edges: Iterable[EdgeKey]) 
     summing = [node for node in dict.fromkeys(edge[1] for edge in edges) if str(node) in sums]
     if not summing:
         return graph
-    clock = fresh_name(graph, "clock")
+    clock = fresh_name("clock", {str(node) for node in graph})
     result = rewired(graph, {}, {clock: {"kind": "input", "size": 1}})
     for node in summing:
         zeros = np.zeros((1, graph.nodes[node]["size"]))

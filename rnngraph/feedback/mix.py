@@ -7,7 +7,8 @@ from typing import Any
 
 import networkx as nx
 
-from rnngraph.feedback.edges import chosen_nodes, fresh_name, rewired
+from rnngraph.equations import fresh_name
+from rnngraph.feedback.edges import chosen_nodes, rewired
 from rnngraph.feedback.loops import converted, opened_edges, without_clock
 from rnngraph.validate import validate
 
@@ -42,7 +43,8 @@ def mix_feedback(
     for output in dict.fromkeys(edges.values()):
         data = graph.nodes[output]
         measured, forcing, unit = (
-            fresh_name([*graph, *added], f"{output}_{role}") for role in ("measured", "forcing", "feedback")
+            fresh_name(f"{output}_{role}", {*before.nodes, *map(str, added)})
+            for role in ("measured", "forcing", "feedback")
         )
         added[measured] = {"kind": "input", "size": data["size"]}
         added[forcing] = {"kind": "input", "size": 1}
