@@ -485,6 +485,10 @@ def learned() -> nx.MultiDiGraph:
     return graph
 
 
+def renamed() -> nx.MultiDiGraph:
+    return nx.relabel_nodes(zoo.narx(2, 3, 1, 1, 2, loop="open"), {"y_measured": "measured"})
+
+
 def unequal() -> nx.MultiDiGraph:
     return zoo.narx(2, 3, 1, 1, 2, loop="open")
 
@@ -505,6 +509,7 @@ def unequal() -> nx.MultiDiGraph:
         (lambda: rg.open_loop(zoo.jordan(1, 2, 1), state=[1]), rg.DataError, "state: found an object of type list"),
         (lambda: rg.open_loop(zoo.jordan(1, 2, 1), state={"y": np.ones((2, 1, 1))}), rg.DataError, "shape (1, 1, 1)"),
         (lambda: rg.close_loop(zoo.jordan(1, 2, 1)), rg.GraphError, "no pair of a measured input and its output"),
+        (lambda: rg.close_loop(renamed()), rg.GraphError, "graph data 'feedback': found 'y_measured' as the input"),
         (lambda: rg.close_loop(cyclic()), rg.CycleError, "edge 'y_measured' -> 'a': found a delay of 0, which would"),
         (lambda: rg.close_loop(cyclic()), rg.CycleError, "close the loop y -> a -> y without any delay"),
         (lambda: rg.close_loop(cyclic()), rg.CycleError, "remedy: raise the delays first: rg.add_delay(graph)"),

@@ -152,11 +152,11 @@ def _remembered(graph: nx.MultiDiGraph) -> dict[str, str]:
 
 def _pairs(graph: nx.MultiDiGraph, feedback: object, given: bool) -> dict[Hashable, Hashable]:
     """Checked pairs of nodes: an input and the output of the same size that takes its place."""
-    where = "argument feedback" if given else "graph data 'feedback'"
+    where, error = ("argument feedback", OptionError) if given else ("graph data 'feedback'", GraphError)
     remedy = "give feedback={input: output}, such as {'y_measured': 'y'}"
     if not isinstance(feedback, Mapping) or not feedback:
         found = clip(feedback) if given else "no pair of a measured input and its output"
-        raise (OptionError if given else GraphError)(where, found, "{input: output}", remedy)
+        raise error(where, found, "{input: output}", remedy)
     nodes = {str(node): node for node in graph}
     pairs: dict[Hashable, Hashable] = {}
     for name, output in feedback.items():
@@ -165,14 +165,14 @@ def _pairs(graph: nx.MultiDiGraph, feedback: object, given: bool) -> dict[Hashab
             if named is None or graph.nodes[named].get("kind") != role:
                 known = [str(each) for each, data in graph.nodes(data=True) if data.get("kind") == role]
                 close = nearest(str(node), known)
-                raise OptionError(
+                raise error(
                     where, f"{clip(str(node))} as the {role} of a pair", f"one of the {role}s {', '.join(known)}",
                     f"did you mean {close!r}?" if close else remedy,
                 )  # fmt: skip
         measured, own = nodes[str(name)], nodes[str(output)]
         sizes = graph.nodes[measured]["size"], graph.nodes[own]["size"]
         if sizes[0] != sizes[1]:
-            raise OptionError(
+            raise error(
                 where, f"input {str(name)!r} of size {sizes[0]} for output {str(output)!r} of size {sizes[1]}",
                 "equal sizes", "pair the input with the output that it measures",
             )  # fmt: skip

@@ -42,19 +42,18 @@ def check_delays(where: str, entry: Any, least: int = 0, remedy: str = "") -> li
     return [int(d) for d in delays]
 
 
-def add_feedback(graph: nx.MultiDiGraph, delays: list[int], loop: Any) -> None:
-    """The feedback "R" into "a": of the output "y" in a "closed" loop, of an input "y_measured" in an "open" one.
+def feedback_source(graph: nx.MultiDiGraph, size: int, loop: Any) -> str:
+    """What the output "y" feeds back: itself in a "closed" loop, a new input "y_measured" in an "open" one.
 
     The graph's own data then say which input stands for which output, as ``rnngraph.close_loop`` reads it.
     """
     if loop not in ("open", "closed"):
         raise GraphError("argument loop", repr(loop), "'open' or 'closed'", "train with 'open', run free with 'closed'")
-    source = "y"
-    if loop == "open":
-        source = "y_measured"
-        graph.add_node(source, kind="input", size=graph.nodes["y"]["size"])
-        graph.graph["feedback"] = {source: "y"}
-    graph.add_edge(source, "a", delay=delays, parameter="R")
+    if loop == "closed":
+        return "y"
+    graph.add_node("y_measured", kind="input", size=size)
+    graph.graph["feedback"] = {"y_measured": "y"}
+    return "y_measured"
 
 
 def function_attribute(where: str, text: Any) -> dict[str, str]:

@@ -8,12 +8,12 @@ import networkx as nx
 
 from rnngraph.errors import GraphError
 from rnngraph.zoo.arguments import (
-    add_feedback,
     add_output,
     check_delays,
     check_size,
     check_sizes,
     deep_names,
+    feedback_source,
     function_attribute,
     layers,
     one_hidden_layer,
@@ -138,9 +138,11 @@ def narx(
     """
     delays_x = check_delays("T_x", T_x)
     delays_y = check_delays("T_y", T_y, least=1, remedy=NO_FEEDBACK)
-    graph = one_hidden_layer(inputs, hidden, outputs, activation, output_activation)
+    graph = with_input(inputs)
+    source = feedback_source(graph, check_size("outputs", outputs), loop)
+    graph.update(one_hidden_layer(inputs, hidden, outputs, activation, output_activation))
     graph.add_edge("x", "a", delay=delays_x, parameter="W")
-    add_feedback(graph, delays_y, loop)
+    graph.add_edge(source, "a", delay=delays_y, parameter="R")
     graph.add_edge("a", "y", parameter="V")
     return graph
 
@@ -161,12 +163,12 @@ def nar(
     which ``rnngraph.close_loop`` makes of it, the network goes on with its own outputs.
     """
     delays = check_delays("T_y", T_y, least=1, remedy=NO_FEEDBACK)
-    sizes = check_size("outputs", outputs), check_size("hidden", hidden)
+    size = check_size("outputs", outputs)
     graph = nx.MultiDiGraph()
-    graph.add_node("y_measured", kind="input", size=sizes[0])
-    graph.add_node("a", kind="unit", size=sizes[1], **function_attribute("activation", activation))
-    graph.add_node("y", kind="output", size=sizes[0], **function_attribute("output_activation", output_activation))
-    add_feedback(graph, delays, "open")
+    source = feedback_source(graph, size, "open")
+    graph.add_node("a", kind="unit", size=check_size("hidden", hidden), **function_attribute("activation", activation))
+    graph.add_node("y", kind="output", size=size, **function_attribute("output_activation", output_activation))
+    graph.add_edge(source, "a", delay=delays, parameter="R")
     graph.add_edge("a", "y", parameter="V")
     return graph
 
