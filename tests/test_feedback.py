@@ -255,6 +255,21 @@ def test_closed_nar_has_a_clock() -> None:
     np.testing.assert_array_equal(found[0], found[1])
 
 
+def test_a_clock_stays_where_it_is_needed() -> None:
+    graph = nx.MultiDiGraph()
+    for k in "12":
+        graph.add_node(f"u{k}", kind="input", size=1)
+        graph.add_node(f"y{k}", kind="output", size=1, activation="tanh")
+        graph.add_edge(f"u{k}", f"y{k}", delay=1)
+    closed = rg.close_loop(graph, feedback={"u1": "y1", "u2": "y2"})
+    assert {(u, v) for u, v in closed.edges()} == {("clock", "y1"), ("clock", "y2"), ("y1", "y1"), ("y2", "y2")}
+    one = rg.open_loop(closed, outputs="y1")
+    assert one.graph == {"feedback": {"y1_measured": "y1"}, "clock": "clock"}
+    assert rg.open_loop(one).graph == {"feedback": {"y1_measured": "y1", "y2_measured": "y2"}}
+    closed.add_edge("clock", "y1", parameter="used")  # an input of its own from now on
+    assert "clock" in rg.open_loop(closed)
+
+
 def test_a_network_trained_in_open_loop_runs_closed() -> None:
     """y(t) = 0.6 y(t-1) - 0.3 y(t-2) + x(t-1), learned from measured values, then free."""
     x = np.random.default_rng(0).normal(size=(200, 1, 1))

@@ -226,7 +226,9 @@ def _with_clock(graph: nx.MultiDiGraph, model: Model, edges: Iterable[EdgeKey]) 
 def without_clock(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     """Without the clock of a closed loop, where the other inputs reach every output."""
     clock = graph.graph.get(CLOCK)
-    if clock not in graph or _unreached(graph, [node for node in _inputs(graph) if node != clock]):
+    if clock not in graph or any(np.any(data.get("value", 1)) for _, _, data in graph.out_edges(clock, data=True)):
+        return graph  # none, or an input whose values count
+    if _unreached(graph, [node for node in _inputs(graph) if node != clock]):
         return graph
     result = rewired(graph, {}, {}, removed=[clock])
     del result.graph[CLOCK]
