@@ -37,6 +37,7 @@ from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
+from rnngraph.series import Prepared, Scaling, buckets, pad, prepare, split, windows
 from rnngraph.system import System
 from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
 from rnngraph.validate import validate
@@ -65,8 +66,10 @@ __all__ = [
     "Model",
     "Momentum",
     "OptionError",
+    "Prepared",
     "RNNGraphError",
     "RuleComparison",
+    "Scaling",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -74,6 +77,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "as_text_drawing",
+    "buckets",
     "compare",
     "compile",
     "derive",
@@ -85,11 +89,15 @@ __all__ = [
     "jvp",
     "load_graph",
     "load_table",
+    "pad",
     "plot_gradient_flow",
+    "prepare",
     "save_graph",
+    "split",
     "validate",
     "verify",
     "vjp",
+    "windows",
     "zoo",
 ]
 
