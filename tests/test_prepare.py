@@ -425,3 +425,20 @@ def test_wrong_classes() -> None:
             rg.prepare({"x": U, "y": np.full(N, wrong)}, graph, loss="cross_entropy")
     with pytest.raises(RNNGraphError, match="found 2 columns; expected one number of a class"):
         rg.prepare({"x": U, "y": np.zeros((N, 1, 2))}, graph, loss="cross_entropy")
+
+
+def test_a_clock_needs_no_series() -> None:
+    """An input whose values mean nothing, as the graph notes it: a network without other inputs in closed loop."""
+    graph = nx.MultiDiGraph(clock="clock")
+    graph.add_node("clock", kind="input", size=1)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("clock", "y", structure="fixed", value=[[0.0]])
+    graph.add_edge("y", "y", delay=[1, 2])
+    data = rg.prepare({"y": Y}, graph)
+    assert data.inputs["clock"].shape == (N - 2, 1, 1) and not data.inputs["clock"].any()
+    table = rg.prepare(Y[:, None], graph)
+    close(table.targets["y"], data.targets["y"])
+    scaling = rg.Scaling.fit({"y": Y})
+    kernel = rg.compile(graph, dtype="float64")
+    folded, params = scaling.fold(graph, kernel.init())
+    assert set(params) == {"W_y_y_d1", "W_y_y_d2", "b_y", "offset_y"} and "clock_scaled" not in folded

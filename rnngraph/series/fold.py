@@ -45,7 +45,7 @@ def fold(
     chosen: dict[Hashable, str] = {}  # node -> name in the scaling
     for node in graph:
         name = str(node)
-        if model.nodes[name].kind == "unit" or name in left:
+        if model.nodes[name].kind == "unit" or name in left or node == graph.graph.get("clock"):
             continue
         known = name if name in offset else shares.get(name, name)
         if known not in left:

@@ -66,13 +66,14 @@ def prepare(
         (samples,) or (samples, batch): what each step counts, at the time of its inputs; a list for several sequences.
 
     An input that ``graph.graph["feedback"]`` maps to an output (the measured output of a network with open loop) takes
-    the series of that output, unless it has its own. Arrays of the result may be views of those given.
+    the series of that output, unless it has its own. One that ``graph.graph["clock"]`` names, whose values mean
+    nothing, needs none. Arrays of the result may be views of those given.
 
     Raises GraphError for a bad graph, DataError for series that are missing, too short, of wrong shape or not finite,
     OptionError for options out of range.
     """
     model = validate(graph)
-    plan = _plan(model, loss, graph.graph.get("feedback", {}), horizon, fill, warmup)
+    plan = _plan(model, loss, graph.graph, horizon, fill, warmup)
     if not isinstance(series, list | tuple):
         return _prepared(series, weights, plan, columns, "series")
     if not series:
@@ -95,6 +96,7 @@ class _Plan:
     model: Model
     losses: Mapping[str, object]
     feedback: Mapping[str, str]
+    clock: str | None
     horizons: Mapping[str, int]
     fill: str
     warmup: int | None
@@ -106,7 +108,9 @@ class _Plan:
         return self.model.depth(name)
 
 
-def _plan(model: Model, loss: object, feedback: object, horizon: object, fill: object, warmup: int | None) -> _Plan:
+def _plan(
+    model: Model, loss: object, notes: Mapping[str, Any], horizon: object, fill: object, warmup: int | None
+) -> _Plan:
     losses = resolve_losses(tuple(node.name for node in model.outputs), loss)
     if fill not in FILLS:
         close = nearest(str(fill), FILLS)
@@ -129,7 +133,8 @@ def _plan(model: Model, loss: object, feedback: object, horizon: object, fill: o
             )  # fmt: skip
     if warmup is not None:
         checks.count("warmup", warmup, least=0)
-    return _Plan(model, losses, _feedback(model, feedback), horizons, str(fill), warmup)
+    clock = str(notes["clock"]) if "clock" in notes else None
+    return _Plan(model, losses, _feedback(model, notes.get("feedback", {})), clock, horizons, str(fill), warmup)
 
 
 def _feedback(model: Model, noted: object) -> dict[str, str]:
@@ -180,7 +185,11 @@ def _arrays(series: object, plan: _Plan, columns: Columns, where: str) -> dict[s
     named = columns if isinstance(columns, Mapping) else {}
     # An input that stands for an output has its own series only where this is named.
     shared = {name: output for name, output in plan.feedback.items() if name not in table and name not in named}
-    wanted = [Wanted(node.name, node.size, (node.name,)) for node in plan.model.inputs if node.name not in shared]
+    wanted = [
+        Wanted(node.name, node.size, (node.name,), required=node.name != plan.clock)
+        for node in plan.model.inputs
+        if node.name not in shared
+    ]
     for node in plan.model.outputs:
         required = node.name in plan.losses or node.name in shared.values()
         classes = plan.losses.get(node.name) == "cross_entropy"
@@ -193,6 +202,9 @@ def _arrays(series: object, plan: _Plan, columns: Columns, where: str) -> dict[s
                 f"a series of {name!r}: the targets of {output!r} are no values of its units", f"add {name!r}",
             )  # fmt: skip
         arrays[name] = arrays[output]
+    if plan.clock in [node.name for node in plan.model.inputs] and plan.clock not in arrays:
+        samples, batch = next(iter(arrays.values())).shape[:2]
+        arrays[plan.clock] = np.zeros((samples, batch, plan.model.nodes[plan.clock].size))
     return arrays
 
 

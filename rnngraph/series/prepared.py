@@ -56,7 +56,9 @@ class Prepared(Mapping[str, Any]):
         batch = len(self.lengths)
         shortest, longest = min(self.lengths), max(self.lengths)
         steps = f"{longest} steps" if shortest == longest else f"{shortest} to {longest} steps"
-        lines = [f"{_count(batch, 'sequence')} of {steps}; {_count(self.dropped, 'sample')} went into the state"]
+        lines = [f"{_count(batch, 'sequence')} of {steps}"]
+        if self.dropped:
+            lines[0] += f"; {_count(self.dropped, 'sample')} went into the state"
         shown = [("input", name, array.shape) for name, array in self.inputs.items()]
         shown += [("target", name, array.shape) for name, array in self.targets.items()]
         shown += [("state", name, array.shape) for name, array in self.state.items()]
