@@ -351,6 +351,12 @@ def test_steps_that_depend_on_initial_values() -> None:
     graph.add_edge("c", "c", delay=1)  # a loop starts from its value by design, what reaches it late does not
     assert steps_from_initial_values(rg.validate(graph), {"x"}, ["y"]) == 7
     assert steps_from_initial_values(rg.validate(graph), {"x", "a"}, ["y"]) == 2
+    graph.add_nodes_from("de", size=1)  # a loop of two nodes, read late
+    graph.add_edge("a", "d", delay=1)
+    graph.add_edge("d", "e")
+    graph.add_edge("e", "d", delay=1)
+    graph.add_edge("e", "y", delay=8)
+    assert steps_from_initial_values(rg.validate(graph), {"x", "a"}, ["y"]) == 2
     graph.nodes["b"]["initial"] = "parameter"
     assert steps_from_initial_values(rg.validate(graph), {"x", "a"}, ["y"]) == 0
 
