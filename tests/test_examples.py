@@ -1,7 +1,6 @@
-"""README, ARCHITECTURE, pages and examples: what they show is what happens.
+"""README, ARCHITECTURE and examples: what they show is what happens.
 
-``--update-golden`` writes the printed blocks of README and pages anew, and ARCHITECTURE.md's rows for files that came
-or went.
+``--update-golden`` writes the README's printed blocks anew, and ARCHITECTURE.md's rows for files that came or went.
 """
 
 from __future__ import annotations
@@ -32,47 +31,31 @@ from rnngraph.zoo import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-PAGES = ("docs/data.md",)  # whose Python blocks run from top to bottom, as README's do
 SMALL = re.compile(r"(0|[\d.]+e-(1\d|2\d)) +(?=│)")  # a table's cell: 0 or about 1e-16
 FENCE = re.compile(r"(<!-- printed -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 
 
-def blocks_of(page: Path) -> list[tuple[bool, str, str]]:
+def readme_blocks() -> list[tuple[bool, str, str]]:
     """Whether the block is what the code before it prints, its language and its text, in order."""
-    return [(bool(mark), language, text) for mark, language, text in FENCE.findall(page.read_text("utf-8"))]
+    return [(bool(mark), language, text) for mark, language, text in FENCE.findall(README.read_text("utf-8"))]
 
 
-def replace_block(page: Path, old: str, language: str, new: str) -> None:
-    text = page.read_text("utf-8")
+def replace_block(old: str, language: str, new: str) -> None:
+    text = README.read_text("utf-8")
     before = f"```{language}\n{old}```"
     assert text.count(before) >= 1
-    page.write_text(text.replace(before, f"```{language}\n{new}```", 1), "utf-8")
+    README.write_text(text.replace(before, f"```{language}\n{new}```", 1), "utf-8")
 
 
-def compare(page: Path, old: str, language: str, printed: str, update: bool) -> None:
+def compare(old: str, language: str, printed: str, update: bool) -> None:
     printed = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines()) + "\n"
     if update and printed != old:
-        replace_block(page, old, language, printed)
+        replace_block(old, language, printed)
         return
     # Rounding errors differ between machines.
     assert SMALL.sub("#", printed) == SMALL.sub("#", old), (
-        f"{page.name} shows another text: run this test with --update-golden and read the difference"
+        "README.md shows another text: run this test with --update-golden and read the difference"
     )
-
-
-def run_python_blocks(page: Path, update: bool) -> dict[str, Any]:
-    """Run the page's Python blocks one after the other, compare what they print; the names that they leave."""
-    names: dict[str, Any] = {}
-    printed = ""
-    for is_printed, language, text in blocks_of(page):
-        if is_printed:
-            compare(page, text, language, printed, update)
-        elif language == "python":
-            importlib.invalidate_caches()
-            with contextlib.redirect_stdout(io.StringIO()) as stream:
-                exec(compile(text, page.name, "exec"), names)
-            printed = stream.getvalue()
-    return names
 
 
 @pytest.fixture
@@ -86,15 +69,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_readme_python_blocks_run_and_print_what_is_shown(folder: Path, update_golden: bool) -> None:
-    names = run_python_blocks(README, update_golden)
+    names: dict[str, Any] = {}
+    printed = ""
+    for is_printed, language, text in readme_blocks():
+        if is_printed:
+            compare(text, language, printed, update_golden)
+        elif language == "python":
+            importlib.invalidate_caches()
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                exec(compile(text, "README.md", "exec"), names)
+            printed = stream.getvalue()
     inputs = {"x": names["series"][:3]}
     expected, _ = names["kernel"].forward(names["params"], inputs)
     np.testing.assert_allclose(names["forecast"]["y"], expected["y"][-1], rtol=1e-12)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_python_blocks_of_pages_run_and_print_what_is_shown(page: str, folder: Path, update_golden: bool) -> None:
-    assert run_python_blocks(ROOT / page, update_golden)
 
 
 def test_readme_commands(folder: Path, update_golden: bool) -> None:
@@ -102,7 +89,7 @@ def test_readme_commands(folder: Path, update_golden: bool) -> None:
     table = np.column_stack([np.sin(time), np.cos(time)])
     np.savetxt("series.csv", table, delimiter=",", header="u,v", comments="")
     count = 0
-    for _, language, text in blocks_of(README):
+    for _, language, text in readme_blocks():
         commands = [
             line.removeprefix("$ ") for line in text.splitlines() if line.removeprefix("$ ").startswith("rnngraph ")
         ]
@@ -111,7 +98,7 @@ def test_readme_commands(folder: Path, update_golden: bool) -> None:
             assert result.exit_code == 0, f"{command}: {result.output}"
             count += 1
             if language == "console":
-                compare(README, text, language, f"$ {command}\n{result.stdout}", update_golden)
+                compare(text, language, f"$ {command}\n{result.stdout}", update_golden)
     assert count >= 7
     assert {"gru_numpy.py", "gru_cupy.py", "params.npz"} <= {path.name for path in folder.iterdir()}
 
