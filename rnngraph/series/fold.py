@@ -80,7 +80,8 @@ def _with_names(graph: nx.MultiDiGraph, renamed: Collection[Hashable]) -> nx.Mul
     named = graph.copy()
     for source, destination, attributes in named.edges(data=True):
         weighted = attributes.get("port", "s") == "s" and attributes.get("structure") not in ("identity", "fixed")
-        if weighted and (source in renamed or destination in renamed) and attributes.get("parameter") is None:
+        unnamed = attributes.get("parameter") is None and attributes.get("weight") is None
+        if weighted and unnamed and (source in renamed or destination in renamed):
             attributes["parameter"] = f"W_{source}_{destination}"
     for node in renamed:
         attributes = named.nodes[node]

@@ -30,7 +30,8 @@ def pad(sequences: Sequence[object], *, one_target: bool = False) -> Prepared:
     integers for classes, else (size,) or (batch, size), and a number for one unit.
 
     The loss of the batch is the mean over all steps that count, of all sequences: each step counts once, and a long
-    sequence more than a short one. Raises DataError for sequences that do not fit together.
+    sequence more than a short one. A network that looks ahead would read the padding: give ``fit`` a list instead.
+    Raises DataError for sequences that do not fit together.
     """
     parts = read_parts(_with_axes(sequences, one_target), "sequences")
     return join([_as_prepared(part) for part in parts], "sequences", always_weights=True)
