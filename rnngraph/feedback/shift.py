@@ -111,13 +111,12 @@ def _shifted(graph: nx.MultiDiGraph, edge: EdgeKey, steps: int) -> list[dict[str
         return [{**attributes, "delay": delays}]
     if "expression" in attributes:
         raise UnsupportedError(
-            record.where, "a list of delays with an expression of parameters", "one delay, or a parameter as the weight",
+            record.where, "a list of delays with an expression of parameters", "one delay, or one parameter",
             "write one edge for each delay",
         )  # fmt: skip
     stem = attributes["parameter"]
     return [
-        {**attributes, "delay": new, "parameter": f"{stem}_d{old}"}
-        for old, new in zip(own.steps, delays, strict=True)
+        {**attributes, "delay": new, "parameter": f"{stem}_d{old}"} for old, new in zip(own.steps, delays, strict=True)
     ]
 
 
