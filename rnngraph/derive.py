@@ -68,33 +68,11 @@ def derive_model(model: Model) -> System:
         weights=tuple(weight for effective in model.weights for weight in effective_weight(effective, model)),
         equations=tuple(equations),
         outputs=tuple(node.name for node in model.outputs),
-        state_depths=_depths(model),
-        ahead_depths=_ahead(model),
-        ahead_names=ahead_names(model),
+        state_depths=dict(model.depths),
+        ahead_depths=dict(model.ahead_depths),
+        ahead_names=model.ahead_names(),
         forget_biases=frozenset(node.bias for node in model.nodes.values() if node.forget_gate and node.bias),
     )
-
-
-def _depths(model: Model) -> dict[str, int]:
-    """The longest delay out of each node that has one, in the order of the nodes."""
-    longest: dict[str, int] = {}
-    for edge in model.edges:
-        longest[edge.source] = max(longest.get(edge.source, 0), edge.delay)
-    return {name: longest[name] for name in model.nodes if longest.get(name, 0) > 0}
-
-
-def _ahead(model: Model) -> dict[str, int]:
-    """The longest look-ahead out of each node that has one, in the order of the nodes."""
-    return {name: depth for name in model.nodes if (depth := model.ahead(name)) > 0}
-
-
-def ahead_names(model: Model) -> dict[str, str]:
-    """The name in a state of each node's values after the sequence: its own, unless values before stand there."""
-    return {
-        name: fresh_name(f"{name}:ahead", model.nodes) if model.depth(name) > 0 else name
-        for name in model.nodes
-        if model.ahead(name) > 0
-    }
 
 
 def effective_weight(effective: EffectiveWeight, model: Model) -> list[Weight]:

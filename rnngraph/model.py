@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,34 @@ class Model:
 
     def depth(self, name: str) -> int:
         """The longest delay out of a node: how many past values its state holds."""
-        return max((0, *(edge.delay for edge in self.edges if edge.source == name)))
+        return self.depths.get(name, 0)
 
     def ahead(self, name: str) -> int:
         """The longest look-ahead out of a node: how many values of the stretch after its state holds."""
-        return max((0, *(-edge.delay for edge in self.edges if edge.source == name)))
+        return self.ahead_depths.get(name, 0)
+
+    @cached_property
+    def depths(self) -> Mapping[str, int]:
+        """The longest delay out of each node that has one, in the order of the nodes."""
+        return self._longest(1)
+
+    @cached_property
+    def ahead_depths(self) -> Mapping[str, int]:
+        """The longest look-ahead out of each node that has one, in the order of the nodes."""
+        return self._longest(-1)
+
+    def _longest(self, sign: int) -> dict[str, int]:
+        longest: dict[str, int] = {}
+        for edge in self.edges:
+            longest[edge.source] = max(longest.get(edge.source, 0), sign * edge.delay)
+        return {name: longest[name] for name in self.nodes if longest.get(name, 0) > 0}
+
+    def ahead_names(self) -> dict[str, str]:
+        """The name in a state of each node's values after the sequence: its own, unless its values before have it."""
+        names: dict[str, str] = {}
+        for name in self.ahead_depths:
+            wanted = f"{name}:ahead" if name in self.depths else name
+            while wanted != name and wanted in self.nodes:
+                wanted += "_"
+            names[name] = wanted
+        return names
