@@ -50,7 +50,7 @@ def test_look_ahead_takes_the_samples_after(delays: list[int]) -> None:
     found = kernel.forward(params, cut.inputs, cut.state)[0]["y"][:, :, 0]
     for k in range(found.shape[1]):
         close(found[:, k], whole[5 * k : 5 * k + 8, 0, 0])
-    with pytest.raises(DataError, match="sequences of .* steps for a network that looks ahead"):
+    with pytest.raises(DataError, match=r"sequences of .* steps for a network that looks ahead"):
         rg.prepare([{"x": U, "y": Y}, {"x": U[:-3], "y": Y[:-3]}], graph)
 
 
