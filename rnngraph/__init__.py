@@ -30,11 +30,12 @@ from rnngraph.errors import (
     UnsupportedError,
     VerificationError,
 )
-from rnngraph.files import load_graph, load_table, save_graph
+from rnngraph.files import load_graph, load_state, load_table, save_graph, save_state
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
+from rnngraph.kernel_stream import Stream
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
@@ -67,6 +68,7 @@ __all__ = [
     "OptionError",
     "RNNGraphError",
     "RuleComparison",
+    "Stream",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -84,9 +86,11 @@ __all__ = [
     "gradient_paths",
     "jvp",
     "load_graph",
+    "load_state",
     "load_table",
     "plot_gradient_flow",
     "save_graph",
+    "save_state",
     "validate",
     "verify",
     "vjp",
