@@ -72,12 +72,12 @@ class Stream:
         return outputs
 
     def _taken_as_they_are(self, inputs: Any) -> bool:
-        """Whether the inputs need no look at each entry and no conversion: a short check, as it is made at each step."""
+        """Whether the inputs need no conversion and no look at each entry: a short check, made at each step."""
         if type(inputs) is not dict or len(inputs) != len(self._shapes):
             return False
         for name, shape in self._shapes.items():
             value = inputs.get(name)
-            if type(value) is not np.ndarray or value.dtype != self._dtype or value.shape != shape:
+            if type(value) is not np.ndarray or value.dtype is not self._dtype or value.shape != shape:
                 return False
             if not math.isfinite(np.vdot(value, value)):  # NaN, infinity, or a finite number whose square is infinite
                 return False
