@@ -266,6 +266,9 @@ class Function:
     """One entry point: ``name`` is "forward", "loss", "loss_and_gradient", "hessian_vector_product" or "jacobian".
     ``body`` runs for given T and batch.
 
+    "stream" computes what "forward" does in one loop over all that a step computes, so that a printer can make of it
+    what runs one step a call: nothing but the Loads and Stores stands outside the loop and reads a sequence of T rows.
+
     "window_loss" and "window_gradient" run on a part of a sequence: step weights are taken as they are, and the state
     after the last step is a result too.
     """
@@ -287,6 +290,11 @@ class Function:
             for view in views_of(statement):
                 found.setdefault(view.buffer.name, view.buffer)
         return found
+
+    def rows_of_a_step(self) -> int:
+        """How many neighbouring rows of the sequences one step of its loops reaches: what a ring buffer must hold."""
+        lengths = [buffer.length.constant for buffer in self.buffers().values() if buffer.shape == "sequence"]
+        return 1 + max(lengths, default=0)
 
 
 @dataclass(frozen=True)

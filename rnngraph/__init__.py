@@ -31,11 +31,12 @@ from rnngraph.errors import (
     VerificationError,
 )
 from rnngraph.feedback import add_delay, close_loop, mix_feedback, open_loop, predict_ahead, remove_delay
-from rnngraph.files import load_graph, load_table, save_graph
+from rnngraph.files import load_graph, load_state, load_table, save_graph, save_state
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
+from rnngraph.kernel_stream import Stream
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.series import Prepared, Scaling, buckets, pad, prepare, split, windows
@@ -83,6 +84,7 @@ __all__ = [
     "RNNGraphError",
     "RuleComparison",
     "Scaling",
+    "Stream",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -104,6 +106,7 @@ __all__ = [
     "gradient_paths",
     "jvp",
     "load_graph",
+    "load_state",
     "load_table",
     "mix_feedback",
     "open_loop",
@@ -113,6 +116,7 @@ __all__ = [
     "prepare",
     "remove_delay",
     "save_graph",
+    "save_state",
     "split",
     "validate",
     "verify",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rnngraph.cost import Cost, cost
 from rnngraph.display import as_latex, as_text
-from rnngraph.equations import Carry, Equation, Signal, Total, Weight
+from rnngraph.equations import Carry, Equation, Read, Signal, Total, Weight
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,17 @@ class System:
     @cached_property
     def _by_signal(self) -> dict[str, Equation]:
         return {equation.signal: equation for equation in self.equations}
+
+    @cached_property
+    def look_ahead(self) -> tuple[str, Read] | None:
+        """A node with what its forward equation reads of a later time step; None where no node reads ahead."""
+        for equation in self.equations:
+            signal = self.signals[equation.signal]
+            if signal.kind in ("unit", "sum"):
+                for read in equation.reads():
+                    if read.delay < 0:
+                        return signal.origin or signal.name, read
+        return None
 
     def total(self, name: str) -> Total:
         """The total called ``name``; KeyError when there is none."""

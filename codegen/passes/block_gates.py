@@ -176,4 +176,6 @@ def map_buffers(statement: Statement, change: Callable[[Buffer], Buffer]) -> Sta
             values[field.name] = tuple(view(a) if isinstance(a, View) else a for a in value)
         elif field.name == "operands":
             values[field.name] = tuple((symbol, view(v)) for symbol, v in value)
+        elif field.name == "parts":
+            values[field.name] = tuple(map_buffers(part, change) for part in value)
     return dataclasses.replace(statement, **values)  # type: ignore[arg-type]

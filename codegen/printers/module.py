@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import abc
 import base64
-from collections.abc import Iterable
 
 from codegen.blocks import BlockSweep
 from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Program, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
 from codegen.printers import blocks, support, sweep, windows
-from codegen.printers.views import ViewText, bound_text
+from codegen.printers.views import ViewText, bound_text, wrapped
 from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
 
@@ -23,8 +22,9 @@ RESERVED = {
     "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot", "error", "first", "forward",
     "given", "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian",
     "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product",
-    "release_workspaces", "self", "sensitivities", "shares", "state", "state_gradients", "step", "step_and_gradient",
-    "stream", "swept", "t", "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
+    "release_workspaces", "row", "self", "sensitivities", "shares", "start", "state", "state_gradients", "step",
+    "step_and_gradient", "stream", "swept", "t", "targets", "threading", "vector", "weights", "window_gradient",
+    "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -182,7 +182,7 @@ class ModulePrinter(abc.ABC):
     @property
     def takes_targets(self) -> bool:
         """Whether the function has a loss."""
-        return self.function.name not in ("forward", "jacobian")
+        return self.function.name not in ("forward", "stream", "jacobian")
 
     @property
     def _window(self) -> bool:
@@ -269,6 +269,14 @@ class ModulePrinter(abc.ABC):
                     f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"
                 ]
                 lines += ["    }"]
+        lines += self._local_buffers()
+        if self.swept is not None:
+            lines += [f"    {line}" for line in (*self.swept.unpacked(), *self.swept.summed(self.xp))]
+        return [*lines, *self.preamble()]
+
+    def _local_buffers(self) -> list[str]:
+        """Local names of the buffers of the workspace and of the parameters' blocks."""
+        lines = []
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
             if buffer.storage in ("parameter", "direction", "gradient"):
@@ -279,27 +287,6 @@ class ModulePrinter(abc.ABC):
                 lines.append(f"    {name} = {vector}[{buffer.offset}:{stop}].reshape({buffer.rows}, {buffer.columns})")
             elif self.in_workspace(buffer):
                 lines += [f"    {attribute} = work.{attribute}" for attribute, _ in self.allocation(buffer)]
-        if self.swept is not None:
-            lines += self._unpack_sweep(self.swept)
-        lines += self.preamble()
-        return lines
-
-    def _unpack_sweep(self, swept: sweep.SweepText) -> list[str]:
-        """Local names of the sensitivities, of what one step needs and of what the sweep adds up."""
-        lines = [f"    {line}" for line in swept.unpacked()]
-        for name, view in swept.gradients.items():
-            offset, stride = view.buffer.offset, view.buffer.columns
-            assert view.rows is not None
-            start = offset + view.rows[0] * stride + view.start
-            rows = view.rows[1] - view.rows[0]
-            shape = (view.columns,) if view.vector else (rows, view.columns)
-            lines.append(f"    {name} = _part(swept, {shape!r}, {start}, {stride})")
-        for name, view in swept.columns.items():
-            assert view.rows is not None
-            stride = view.buffer.columns
-            start = view.buffer.offset + view.rows[0] * stride + view.start
-            down, across = (f"{self.xp}.arange({length})" for length in (view.rows[1] - view.rows[0], view.columns))
-            lines.append(f"    {name} = {start} + {stride} * {down}[:, None] + {across}")
         return lines
 
     def _result(self) -> list[str]:
@@ -336,8 +323,17 @@ class ModulePrinter(abc.ABC):
             f"class {self.workspace}:",
             f'    """Buffers and views of ``{self.function.name}`` for one T and batch."""',
             "",
+            "    def __init__(self, T, batch):",
+            *self._allocations(),
+            "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
         ]
-        lines += ["    def __init__(self, T, batch):"]
+        views = sum(len(entries) for entries, _ in self.loops)
+        if views:
+            lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # the views below")
+        return [*lines, *self._cut_views()]
+
+    def _allocations(self) -> list[str]:
+        lines = []
         for buffer in self.function.buffers().values():
             if self.in_workspace(buffer):
                 note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
@@ -347,11 +343,11 @@ class ModulePrinter(abc.ABC):
         if self.swept is not None:
             for name, shape in self.swept.allocations():
                 lines.append(f"        self.{name} = {self.xp}.zeros({shape}, DTYPE)")
-        lines.append("        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())")
-        views = sum(len(entries) for entries, _ in self.loops)
-        if views:
-            lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # the views below")
-        lines += [f"        {line}" for line in self.once]
+        return lines
+
+    def _cut_views(self) -> list[str]:
+        """What is written once, and the views of the steps of each loop."""
+        lines = [f"        {line}" for line in self.once]
         for number, (entries, backward) in enumerate(self.loops, start=1):
             lines += [f"        self.{self._steps(number)} = list(", "            zip("]
             lines += [f"                {expression},  # {name}" for name, expression in entries.items()]
@@ -384,17 +380,20 @@ class ModulePrinter(abc.ABC):
         """The comment above a statement: one equation a line."""
         return [f"{indent}# {comment_text(line)}" for line in note.split("; ")] if note else []
 
-    def _loop(self, loop: Loop) -> list[str]:
+    def _stepped(self, loop: Loop) -> tuple[list[str], list[str], list[str]]:
+        """The names of a step's views, the lines before the loop, and those of its body."""
         self.entries, self.invariants = {}, {}
         body: list[str] = []
         for statement in loop.body:
             body += self._note(statement.note, "        ")
             body += ["        " + line for line in self.simple(statement)]
         entries, self.entries = self.entries, None
-        before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
         self.loops.append((entries, loop.backward))
+        return list(entries), [f"    {name} = {expression}" for name, expression in self.invariants.items()], body
+
+    def _loop(self, loop: Loop) -> list[str]:
+        names, before, body = self._stepped(loop)
         steps = self._steps(len(self.loops))
-        names = list(entries)
         if not names:
             return [*before, "    for _ in range(T):", *body]
         one_line = f"    for {', '.join(names)}{',' if len(names) == 1 else ''} in work.{steps}:"
@@ -439,13 +438,17 @@ class ModulePrinter(abc.ABC):
         """The workspace's attribute that holds the views of a loop's steps."""
         return self.names.name(("loop", number), f"steps_{number}")
 
-    def step_view(self, view: View, shown: int | str | None, expression: str | None = None) -> str:
-        """The name of a step's view inside the current loop; ``expression`` overrides how all its steps are cut."""
+    def step_view(self, view: View, shown: int | str | None, form: str = "{}") -> str:
+        """The name of a step's view inside the current loop; ``form`` is what becomes of the view of all steps."""
         assert self.entries is not None and isinstance(view.time, Step), "a step outside a loop"
         name = self.views.step_name(view, shown)
         wide = shown if isinstance(shown, int) else None
-        self.entries.setdefault(name, expression or self.views.whole_step(view, wide))
+        self.entries.setdefault(name, self.by_step(form.replace("{}", self.views.whole_step(view, wide)), view.time))
         return name
+
+    def by_step(self, text: str, time: Step) -> str:
+        """What a loop goes through, given the view of all its steps; ``time``: where the first of them lies."""
+        return text
 
     def bind(self, expression: str, wanted: str) -> str:
         """Inside a loop, a name that is bound to ``expression`` before the loop; outside, the expression itself."""
@@ -454,15 +457,3 @@ class ModulePrinter(abc.ABC):
         name = self.names.name(("bound", len(self.loops), expression), wanted)
         self.invariants.setdefault(name, expression)
         return name
-
-
-def wrapped(names: Iterable[str], indent: int) -> list[str]:
-    """Comma-separated names in lines of at most about 100 characters."""
-    lines: list[str] = []
-    line = " " * indent
-    for name in names:
-        if len(line) + len(name) > 100:
-            lines.append(line.rstrip())
-            line = " " * indent
-        line += f"{name}, "
-    return [*lines, line.rstrip()]

@@ -129,8 +129,7 @@ class NumPyPrinter(StatementPrinter):
     def _gates(self, view: View) -> str:
         """A blocked target of a product: gate by gate, or all gates as one row when there is one row."""
         if isinstance(view.time, Step):
-            text = self.views.whole_step(view, None)
-            return self.step_view(view, "product", f"{text}.reshape(T, 1, -1) if batch == 1 else {text}")
+            return self.step_view(view, "product", f"{{}}.reshape(-1, 1, {view.columns}) if batch == 1 else {{}}")
         name = self.views.text(view)
         return self.bind(f"{name}.reshape(1, -1) if batch == 1 else {name}", f"{name}_product")
 

@@ -6,7 +6,7 @@ from codegen.blocks import BlockSweep
 from codegen.ir import Copy, Entrywise, Fill, Load, Reduce, Span, Step, Store, View
 from codegen.printers.blocks import BlockText
 from codegen.printers.entrywise import entrywise_lines
-from codegen.printers.module import ModulePrinter
+from codegen.printers.stream import StreamPrinter
 from codegen.printers.sweep import SweepText
 from codegen.sweep import Sweep
 
@@ -19,7 +19,7 @@ STORES = {
 }
 
 
-class StatementPrinter(ModulePrinter):
+class StatementPrinter(StreamPrinter):
     """Adds to the frame what copies, fills, reductions, loads and stores look like."""
 
     # Views. ``shown``: the width of the groups when the operands of a statement are shown by group.

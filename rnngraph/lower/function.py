@@ -72,6 +72,8 @@ class _Lowering:
             self._fill_carried(component, body)
             if component.loop:
                 inside: list[Statement] = []
+                for name in component.inputs:
+                    self._copy_in_loop(name, inside)
                 for item in component.items:
                     self._emit(item, inside, component)
                 note = "for t = T..1" if component.backward else "for t = 1..T"
@@ -88,7 +90,7 @@ class _Lowering:
                 self.notes,
             )
             body.append(sweep.run())
-        if self.name in ("forward", "jacobian"):
+        if self.name in ("forward", "stream", "jacobian"):
             self._store_outputs(body)
         else:
             totals = TotalsLowering(

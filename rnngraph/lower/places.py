@@ -200,8 +200,10 @@ class _Placement:
 
     def _keeps_history(self, name: str) -> bool:
         """Whether values beyond the present one are needed: by another component, or later than one step."""
-        number = self.schedule.component_of.get(name)
-        if number is None or not self.schedule.components[number].loop or name in self.pinned:
+        if name not in self.position or name in self.pinned:  # given from outside, or read at t <= 0
+            return True
+        number = self.schedule.component_of[name]
+        if not self.schedule.components[number].loop:
             return True
         if self.states.get(name, 0) > 1 or self.ahead.get(name, 0) > 1:
             return True

@@ -91,11 +91,15 @@ Item = Product | Pointwise | UnitReduction
 
 @dataclass(frozen=True)
 class Component:
-    """Items in the order in which they run; ``loop`` when they are stepped, ``backward`` when from t = T to 1."""
+    """Items in the order in which they run; ``loop`` when they are stepped, ``backward`` when from t = T to 1.
+
+    ``inputs``: those whose value at t belongs to step t, so that a stream can run the loop; none where whole sequences
+    are given."""
 
     items: tuple[Item, ...]
     loop: bool = False
     backward: bool = False
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
