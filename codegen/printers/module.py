@@ -12,6 +12,7 @@ from codegen.blocks import BlockSweep
 from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Program, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
 from codegen.printers import blocks, support, sweep, windows
+from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, wrapped
 from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
@@ -98,7 +99,7 @@ class ModulePrinter(abc.ABC):
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.frame:
-            text += "\n" + self.frame.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
+            text += "\n" + self.frame.replace("{targets}", targets_text(self.program)).replace("{xp}", self.xp)
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         with_forward = any(function.name == "forward" for function in self.program.functions)
@@ -177,7 +178,15 @@ class ModulePrinter(abc.ABC):
             loads = [statement for statement in function.body if isinstance(statement, Load)]
             signs = {load.name: self.program.noise_seed for load in loads if load.what == "noise"}
             head = [*self.swept.carried_class(self.xp, signs), "", "", *head]
-        return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
+        return [
+            *head,
+            "",
+            "",
+            *signature(self.program, self.function.name, self.swept is not None),
+            *self._unpack(),
+            *body,
+            *self._result(),
+        ]
 
     @property
     def takes_targets(self) -> bool:
@@ -188,52 +197,6 @@ class ModulePrinter(abc.ABC):
     def _window(self) -> bool:
         """Whether the function runs on a part of a sequence."""
         return self.function.name in ("window_loss", "window_gradient")
-
-    def _signature(self) -> list[str]:
-        if self.function.name == "jacobian":
-            return [
-                "def _advance_jacobian(params, inputs, given, sensitivities):",
-                '    """The outputs, their Jacobians and the last state; the sensitivities go T steps on."""',
-            ]
-        if self._window:
-            return windows.signature(self.function.name)
-        if self.function.name == "forward":
-            return [
-                "def forward(params, inputs, state=None):",
-                '    """The outputs for a whole sequence, and the state after it.',
-                "",
-                "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it.",
-                "    Returns outputs (T, batch, size) by name, and the state as a dictionary.",
-                '    """',
-            ]
-        if self.swept is not None:
-            return [
-                "def _advance(params, inputs, targets, given, weights, sensitivities):",
-                '    """The loss, its gradients and the last state; the sensitivities go T steps on."""',
-            ]
-        name, second = self.function.name, self.function.name == "hessian_vector_product"
-        result = {
-            "loss": "The loss",
-            "loss_and_gradient": "The loss and its gradients",
-            "hessian_vector_product": "The matrix of the loss's second derivatives times ``direction``,",
-        }[name]
-        return [
-            f"def {name}(params, {'direction, ' if second else ''}inputs, targets, state=None, weights=None):",
-            f'    """{result} over a whole sequence.',
-            "",
-            "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + self._targets_text() + ".",
-            "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the",
-            "    weighted mean.",
-            '    """',
-        ]
-
-    def _targets_text(self) -> str:
-        """The shape of each output's target."""
-        shapes = {
-            name: "integer classes (T, batch)" if kind == "classes" else f"(T, batch, {self.program.outputs[name]})"
-            for name, kind in self.program.losses.items()
-        }
-        return comment_text(", ".join(f"{name!r} {shape}" for name, shape in shapes.items()))
 
     def _unpack(self) -> list[str]:
         lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
