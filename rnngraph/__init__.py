@@ -39,6 +39,7 @@ from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
 from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
+from rnngraph.transform.parameters import explicit_parameters
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -78,6 +79,7 @@ __all__ = [
     "compile",
     "derive",
     "draw",
+    "explicit_parameters",
     "fit",
     "gradient",
     "gradient_flow",

@@ -63,6 +63,11 @@ class EdgeRecord:
     port: str
     value: object | None
 
+    @property
+    def stem(self) -> str:
+        """The weight's name; each delay of a list adds ``_d<delay>`` to it."""
+        return f"W_{self.source}_{self.destination}" if self.parameter is None else self.parameter
+
 
 def check_text(where: str, what: str, text: str) -> str:
     """A name that can be written into a file: not empty, encodable as UTF-8."""

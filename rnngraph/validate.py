@@ -171,13 +171,12 @@ def _expand(record: EdgeRecord, records: dict[str, NodeRecord], parameters: _Par
     """One Edge per delay, its parameter registered."""
     learned = record.structure in ("dense", "diagonal")
     default = record.parameter is None
-    stem = f"W_{record.source}_{record.destination}" if record.parameter is None else record.parameter
     rows, columns = records[record.source].size, records[record.destination].size
     shape = (rows, columns) if record.structure == "dense" else (columns,)
     remedy = "give each edge a parameter='...' of its own, or write parallel edges as one edge with a list of delays"
     edges = []
     for delay in record.delays:
-        name = f"{stem}_d{delay}" if record.listed else stem
+        name = f"{record.stem}_d{delay}" if record.listed else record.stem
         parameter = parameters.add(name, shape, record.where, default, remedy) if learned else None
         edges.append(Edge(record.source, record.destination, delay, record.port, record.structure, parameter))
     return edges
