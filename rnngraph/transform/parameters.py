@@ -9,13 +9,12 @@ from rnngraph.validate import validate
 
 
 def explicit_parameters(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
-    """``graph`` with the name of every weight and bias written into its ``parameter`` or ``bias``; a new graph.
+    """``graph`` with the name of every parameter written into ``parameter``, ``bias`` or ``initial``; a new graph.
 
-    Parameters are named after nodes (``W_<source>_<destination>``, ``b_<node>``) unless a name is written. With these
-    names written out, ``networkx.relabel_nodes`` changes no parameter's name or shape. A learned initial value has no
-    attribute for its name: it stays ``<node>_0`` and follows the node. An edge with a list of delays gets the name
-    before its ``_d<delay>``. A node without a weighted sum gets no bias. Raises GraphError and its kin for a graph that
-    breaks the contract.
+    Parameters are named after nodes (``W_<source>_<destination>``, ``b_<node>``, ``<node>_0``) unless a name is
+    written. With these names written out, ``networkx.relabel_nodes`` changes no parameter's name or shape. An edge with
+    a list of delays gets the name before its ``_d<delay>``; a node without a weighted sum gets no bias. Raises
+    GraphError and its kin for a graph that breaks the contract.
     """
     model = validate(graph)
     result = graph.copy()
@@ -24,7 +23,9 @@ def explicit_parameters(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
         if record.port == "s" and record.structure not in ("identity", "fixed"):
             attributes["parameter"] = record.stem
     for node, attributes in result.nodes(data=True):
-        bias = model.nodes[str(node)].bias
-        if bias is not None:
-            attributes["bias"] = bias
+        checked = model.nodes[str(node)]
+        if checked.bias is not None:
+            attributes["bias"] = checked.bias
+        if isinstance(checked.initial, str):
+            attributes["initial"] = checked.initial
     return result
