@@ -104,7 +104,8 @@ class ViewText:
             assert view.rows is not None
             name = f"{name}_by_block"
             if view.vector:
-                return f"{name}[{gates}, {view.rows[0]}]"
+                row = str(view.rows[0]) if ":" not in gates else f"{view.rows[0]}:{view.rows[1]}"
+                return f"{name}[{gates}, {row}]"
             if view.rows != (0, view.buffer.rows):
                 return f"{name}[{gates}, {view.rows[0]}:{view.rows[1]}]"
         return name if view.whole else f"{name}[{gates}]"
