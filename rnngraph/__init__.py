@@ -39,7 +39,12 @@ from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
 from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
+from rnngraph.transform.delays import expand_delays, merge_delays
+from rnngraph.transform.merge_layers import merge_layers
 from rnngraph.transform.parameters import explicit_parameters
+from rnngraph.transform.split_layers import split_layer
+from rnngraph.transform.transpose import transpose
+from rnngraph.transform.unfold import unfold
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -79,6 +84,7 @@ __all__ = [
     "compile",
     "derive",
     "draw",
+    "expand_delays",
     "explicit_parameters",
     "fit",
     "gradient",
@@ -87,8 +93,13 @@ __all__ = [
     "jvp",
     "load_graph",
     "load_table",
+    "merge_delays",
+    "merge_layers",
     "plot_gradient_flow",
     "save_graph",
+    "split_layer",
+    "transpose",
+    "unfold",
     "validate",
     "verify",
     "vjp",
