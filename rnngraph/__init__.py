@@ -30,6 +30,7 @@ from rnngraph.errors import (
     UnsupportedError,
     VerificationError,
 )
+from rnngraph.feedback import add_delay, close_loop, mix_feedback, open_loop, predict_ahead, remove_delay
 from rnngraph.files import load_graph, load_table, save_graph
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
@@ -38,7 +39,18 @@ from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
-from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
+from rnngraph.train import (
+    EKF,
+    LBFGS,
+    SGD,
+    Adam,
+    ForcingSchedule,
+    History,
+    LevenbergMarquardt,
+    Momentum,
+    fit,
+    forcing_every,
+)
 from rnngraph.transform.delays import expand_delays, merge_delays
 from rnngraph.transform.merge_layers import merge_layers
 from rnngraph.transform.parameters import explicit_parameters
@@ -62,6 +74,7 @@ __all__ = [
     "CycleError",
     "DataError",
     "EquationError",
+    "ForcingSchedule",
     "GradientFlow",
     "GradientPaths",
     "GraphError",
@@ -79,7 +92,9 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "add_delay",
     "as_text_drawing",
+    "close_loop",
     "compare",
     "compile",
     "derive",
@@ -87,6 +102,7 @@ __all__ = [
     "expand_delays",
     "explicit_parameters",
     "fit",
+    "forcing_every",
     "gradient",
     "gradient_flow",
     "gradient_paths",
@@ -95,7 +111,11 @@ __all__ = [
     "load_table",
     "merge_delays",
     "merge_layers",
+    "mix_feedback",
+    "open_loop",
     "plot_gradient_flow",
+    "predict_ahead",
+    "remove_delay",
     "save_graph",
     "split_layer",
     "transpose",

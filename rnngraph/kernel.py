@@ -160,7 +160,13 @@ class Kernel:
         return result
 
     def step(self, params: Arrays, state: Arrays | None, inputs: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
-        """One time step, for streams: inputs and outputs (batch, size) by name; returns the next state too."""
+        """One time step, for streams: inputs and outputs (batch, size) by name; returns the next state too. Raises
+        UnsupportedError for a network that looks ahead."""
+        for name, steps in self.compilation.forward.ahead_depths.items():
+            raise UnsupportedError(
+                "step", f"node {name!r}, which is read {steps} steps ahead", "delays >= 0, as a stream has no future",
+                "use forward on a whole sequence, or delay the outputs: raise every delay by the look-ahead",
+            )  # fmt: skip
         outputs, state = self.forward(params, self._one_step("input", inputs), state)
         return {name: value[0] for name, value in outputs.items()}, state
 
@@ -254,14 +260,19 @@ class Kernel:
             steps[name] = array[None]
         return steps
 
-    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None, method: str = "rtrl") -> dict[str, Array]:
+    def jacobian(
+        self, params: Arrays, inputs: Arrays, state: Any = None, method: str | None = None
+    ) -> dict[str, Array]:
         """d y(t)/d w for every output, sequence and step: (T, batch, size, P) by output.
 
         P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
         "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
-        alone; for comparison). It does not depend on the kernel's own rule; its code is made at the first call.
-        Raises UnsupportedError for a network that looks ahead (with "rtrl"), DataError for bad data.
+        alone); unless it is given, "rtrl" where that goes. It does not depend on the kernel's own rule; its code is
+        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead or has effective
+        weights (masks, learned delays, expressions of parameters), DataError for bad data.
         """
+        forward = self.compilation.forward
+        method = method or ("rtrl" if is_causal(forward) and not forward.weights else "bptt")
         if method == "rtrl":
             nodes = dict(state) if isinstance(state, Mapping) else state  # a given state is held fixed
             return self.outputs_and_jacobian(params, inputs, nodes)[1]

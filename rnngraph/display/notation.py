@@ -18,11 +18,12 @@ class Piece(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """How the legend writes: all steps, the times before them, the elementwise product, a shape's product, the share of
-    one step among all, the arrow of what is computed anew."""
+    """How the legend writes: all steps, the times before and after them, the elementwise product, a shape's product,
+    the share of one step among all, the arrow of what is computed anew."""
 
     steps: str
     before: str
+    after: str
     elementwise: str
     by: str
     share: str
@@ -83,12 +84,20 @@ class Notation(ABC):
         """The sum of the text, which is one number, over all values of an index."""
 
     @abstractmethod
+    def over_delays(self, operator: str, index: str, text: str) -> str:
+        """The sum ("sum") of the text over the delays, or its softmax over them ("softmax")."""
+
+    @abstractmethod
     def log_sum_exp(self, text: str) -> str:
         """The log of the sum over units of exp of the text."""
 
     @abstractmethod
-    def sum_time(self, text: str, before: bool) -> str:
-        """The sum over t = 1..T, or over t <= 0 where ``before``."""
+    def sum_time(self, text: str) -> str:
+        """The sum over t = 1..T."""
+
+    @abstractmethod
+    def sum_outside(self, text: str, times: str) -> str:
+        """The sum over the times before or after the sequence, as the signs write them."""
 
     @abstractmethod
     def fraction(self, top: int, bottom: int) -> str:

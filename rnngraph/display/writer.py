@@ -23,6 +23,7 @@ from rnngraph.display.indexed import (
 from rnngraph.display.inline import SOFTMAX, DisplayEquation, Part, Side
 from rnngraph.display.notation import ATOM, POWER, PRODUCT, SUM, TANGENT, Notation, Piece
 from rnngraph.display.order import factor_key, summand_key, term_key
+from rnngraph.display.weights import WeightText
 from rnngraph.equations import (
     BoundarySum,
     Contraction,
@@ -31,6 +32,8 @@ from rnngraph.equations import (
     PointwiseSum,
     Read,
     Term,
+    Weight,
+    WeightValue,
     is_along_rows,
     meaning,
     reads_of,
@@ -51,6 +54,8 @@ class Writer(Notation):
         self.index = {name: position for position, name in enumerate(system.signals)}
         self.groups: dict[Read, Side] = {}
         self.full = full_sensitivities(system)
+        self.weights = WeightText(system)
+        self.of_weights = False  # whether an equation of weights is being written
         self.indices: Indices | None = None  # of the equation of a matrix that is being written
 
     # Single pieces, for those who write something else than equations.
@@ -71,6 +76,8 @@ class Writer(Notation):
 
     def left(self, equation: DisplayEquation) -> str:
         """The left-hand side."""
+        if equation.weight is not None:
+            return self.weights.name(equation.name, self)
         if equation.side is not None:
             self.indices = self._indices_of(equation.name)
             return self._read(equation.name, 0)
@@ -79,7 +86,7 @@ class Writer(Notation):
             return self.total(equation.name)
         of = next(total.of for total in self.system.totals if total.name == equation.name)
         assert of is not None
-        shape = self.system.parameters[of]
+        shape = self.system.shapes[of]
         letters = [each for each, count in (*entry.row, (entry.unit, shape[-1])) if count > 1]
         return self.derivative(of, f"[{','.join(letters)}]" if letters else "")
 
@@ -98,7 +105,7 @@ class Writer(Notation):
         full = any(piece.sensitivity in self.full for piece in found)
         first, last = ENTRY
         of = self.system.signals[found[0].sensitivity].of
-        shape = self.system.parameters[of or ""]
+        shape = self.system.shapes[of or ""]
         return Indices(((first, shape[0]),) if len(shape) > 1 else (), last if full else UNIT)
 
     def total(self, name: str) -> str:
@@ -117,6 +124,8 @@ class Writer(Notation):
 
     def right(self, equation: DisplayEquation) -> str:
         """The right-hand side."""
+        if equation.weight is not None:
+            return self._weight(equation.weight)
         if equation.side is not None:
             self.indices = self._indices_of(equation.name)
             return self._side(equation.side).text
@@ -125,14 +134,24 @@ class Writer(Notation):
         before: list[str] = []
         for part in equation.parts:
             if isinstance(part.contribution, BoundarySum):
-                before.append(self.sum_time(self._read(part.contribution.signal, 0), True))
+                times = self.signs.after if part.contribution.ahead else self.signs.before
+                before.append(self.sum_outside(self._read(part.contribution.signal, 0), times))
+            elif isinstance(part.contribution, WeightValue):
+                before.append(self._weight(self.weights.weights[part.contribution.weight]))
             else:
                 inside.append(self._contribution(part))
         self.indices = None
         if inside:
             summed = self._hold(self._summed(inside), PRODUCT).text
-            before.insert(0, self.sum_time(summed, False))
+            before.insert(0, self.sum_time(summed))
         return self._join(before) if before else "0"
+
+    def _weight(self, weight: Weight) -> str:
+        """The right-hand side of a weight."""
+        self.of_weights = True
+        piece = self._pointwise(weight.expression)
+        self.of_weights = False
+        return self.weights.right(weight, piece.text, piece.strength, self)
 
     def _contribution(self, part: Part) -> tuple[Expression, Piece]:
         """A common factor and the rest of what is summed over t = 1..T."""
@@ -323,7 +342,7 @@ class Writer(Notation):
         return f"{self.name(signal)}{entry}({time})"
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        known = self.system.parameters.get(name)
+        known = self.system.shapes.get(name)
         return tuple(self.system.constants[name].shape) if known is None else known
 
     def _entry(self, name: str, *letters: tuple[str, int]) -> str:
@@ -332,6 +351,8 @@ class Writer(Notation):
         return f"{self.name(name)}[{shown}]" if shown else self.name(name)
 
     def _parameter(self, name: str) -> str:
+        if self.of_weights:
+            return self.weights.name(name, self)
         if self.indices is None:
             return self.name(name)
         shape = self._shape(name)
@@ -345,7 +366,7 @@ class Writer(Notation):
         for symbol in expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
-                if self.system.parameters.get(found) != (1,):
+                if self.system.shapes.get(found) != (1,):
                     return False
             elif self.system.signals[found.signal].size != 1:
                 return False

@@ -28,7 +28,7 @@ def read_state(model: Model, state: Arrays | None) -> dict[str, Array]:
     """Copies of the states that are given, none for None. Raises DataError for wrong names, shapes or values."""
     if state is None:
         return {}
-    depths = {name: depth for name in model.nodes if (depth := model.depth(name))}
+    depths = {name: depth for name in model.nodes if (depth := model.depth(name) or model.ahead(name))}
     sizes = {name: node.size for name, node in model.nodes.items()}
     batches = (
         [np.shape(array)[1] for array in state.values() if np.ndim(array) == 3] if isinstance(state, Mapping) else []

@@ -6,7 +6,7 @@ it a number or a learned parameter, which they share by its name.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,11 @@ import networkx as nx
 import numpy as np
 import sympy
 
-from rnngraph.attributes import read_constant, read_edge
+from rnngraph.attributes import read_constant, read_edge, read_mask, read_selection
 from rnngraph.equations import fresh_name
-from rnngraph.errors import DataError
+from rnngraph.errors import DataError, UnsupportedError
 from rnngraph.model import Expression, Model
+from rnngraph.parsing import parse_equation, written_names
 from rnngraph.transform.arrays import Array, Arrays, learned_value, read_parameters, read_state, returned
 from rnngraph.transform.parameters import explicit_parameters
 from rnngraph.validate import validate
@@ -29,23 +30,50 @@ SUM = sympy.Symbol("s", real=True)
 
 
 def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
-    """The same network with every name written out and one edge for each delay of a list; a new graph.
+    """The same network with every name written out and one edge for each delay of a list or a matrix; a new graph.
 
-    Raises GraphError and its kin for a graph that breaks the contract.
+    A delay for each pair of units becomes one masked edge per delay, all with the same weight. Raises GraphError and
+    its kin for a graph that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays.
     """
     written = explicit_parameters(graph)
     edges: list[Connection] = []
     for source, destination, attributes in written.edges(data=True):
         record = read_edge(str(source), str(destination), f"edge {str(source)!r} -> {str(destination)!r}", attributes)
         sizes = written.nodes[source]["size"], written.nodes[destination]["size"]
-        for position, delay in enumerate(record.delays):
+        if record.delays.learned is not None:
+            raise UnsupportedError(
+                record.where,
+                "a learned delay, all of whose weights depend on each other",
+                "delays that are fixed, for a transformation that takes edges of one delay each",
+                "replace it by a list of delays",
+            )
+        mask, selection = read_mask(record, *sizes), read_selection(record, *sizes)
+        for position, delay in enumerate(record.delays.steps):
             changed = {**attributes, "delay": delay}
-            if record.listed and "parameter" in attributes:
-                changed["parameter"] = f"{record.stem}_d{delay}"
             if record.structure == "fixed":
                 changed["value"] = read_constant(record, *sizes)[position]
+            elif selection is not None:
+                chosen = selection[position] if mask is None else selection[position] * mask
+                if not chosen.any():
+                    continue
+                changed |= {"structure": "masked", "mask": chosen}
+            elif record.delays.listed:
+                changed = rename_weight(changed, lambda name, delay=delay: f"{name}_d{delay}")  # type: ignore[misc]
             edges.append((source, destination, changed))
     return build(written, written.nodes, edges)
+
+
+def rename_weight(attributes: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
+    """The attributes of an edge with other names for the parameters of its weight, those in an expression too."""
+    changed = dict(attributes)
+    if changed.get("parameter") is not None:
+        changed["parameter"] = rename(changed["parameter"])
+    if changed.get("expression") is not None:
+        expression, used = parse_equation(changed["expression"], written_names(changed["expression"]), "expression")
+        changed["expression"] = expression.xreplace(
+            {sympy.Symbol(name, real=True): sympy.Symbol(rename(name), real=True) for name in sorted(used)}
+        )
+    return changed
 
 
 def port_of(attributes: Mapping[str, Any]) -> Expression:
@@ -65,10 +93,10 @@ def build(graph: nx.MultiDiGraph, nodes: Iterable[Hashable], edges: Iterable[Con
 def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: Arrays | None = None) -> Any:
     """The same network with no delay longer than 1: an edge of delay n reads a chain of n - 1 units.
 
-    The unit ``<node>_<k>`` holds the value of the node k steps ago. Outputs, loss, gradients and the names of
-    parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph, params, state) where
-    ``state`` is given, (depth, batch, size) by node, oldest first. Raises GraphError and its kin for a graph that
-    breaks the contract, DataError for arrays that do not fit it.
+    The unit ``<node>_<k>`` holds the value of the node k steps ago; look-ahead edges stay as they are. Outputs, loss,
+    gradients and the names of parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph,
+    params, state) where ``state`` is given, (depth, batch, size) by node, oldest first. Raises GraphError and its kin
+    for a graph that breaks the contract, DataError for arrays that do not fit it, UnsupportedError for a learned delay.
     """
     model = validate(graph)
     single = single_delays(graph)
@@ -98,7 +126,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
 
 def longest_delay(graph: nx.MultiDiGraph, node: Hashable) -> int:
     """The longest delay out of a node of a graph with one delay per edge."""
-    return max((int(data["delay"]) for _, _, data in graph.out_edges(node, data=True)), default=0)
+    return max((0, *(int(data["delay"]) for _, _, data in graph.out_edges(node, data=True))))
 
 
 def merge_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: Arrays | None = None) -> Any:
@@ -136,6 +164,8 @@ class _Merge:
         starts_alike = late == 0 or checked.initial == self.model.nodes[str(source)].initial
         if data.get("structure") != "identity" or delay < 1 or source == node or not starts_alike:
             return
+        if any(read["delay"] < 0 for _, _, read in self.graph.out_edges(node, data=True)):
+            return  # beyond the sequence it starts from a value, where its source may not
         if late > 0:
             self._join_states(node, source, delay, late)
         for _, reader, read in list(self.graph.out_edges(node, data=True)):

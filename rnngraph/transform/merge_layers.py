@@ -174,9 +174,16 @@ class _LayerMerge:
                 }
                 default = attributes["parameter"] if uncut else f"W_{source}_{destination}"
                 attributes["parameter"] = self._joined(names, default, where)
-            if "value" in attributes:
-                blocks = [[data[i, j]["value"] for j in range(columns)] for i in range(rows)]
-                attributes["value"] = np.block(blocks)
+            if attributes.get("expression") is not None and any(axes):
+                raise GraphError(
+                    where,
+                    "weights that are expressions of parameters",
+                    "weights that are parameters themselves",
+                    "merge other layers, or replace the expressions by parameters",
+                )
+            for key in ("value", "mask"):
+                if attributes.get(key) is not None and not unit_by_unit:
+                    attributes[key] = np.block([[data[i, j][key] for j in range(columns)] for i in range(rows)])
             self.result.add_edge(source, destination, **attributes)
 
     def _check_equal_sizes(self, where: str, source: Hashable, destination: Hashable) -> None:

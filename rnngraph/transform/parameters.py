@@ -11,16 +11,19 @@ from rnngraph.validate import validate
 def explicit_parameters(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     """``graph`` with the name of every parameter written into ``parameter``, ``bias`` or ``initial``; a new graph.
 
-    Parameters are named after nodes (``W_<source>_<destination>``, ``b_<node>``, ``<node>_0``) unless a name is
-    written. With these names written out, ``networkx.relabel_nodes`` changes no parameter's name or shape. An edge with
-    a list of delays gets the name before its ``_d<delay>``; a node without a weighted sum gets no bias. Raises
-    GraphError and its kin for a graph that breaks the contract.
+    Parameters are named after nodes (``W_<source>_<destination>``, ``b_<node>``, ``<node>_0`` and the like) unless a
+    name is written. With these names written out, ``networkx.relabel_nodes`` changes no parameter's name or shape. An
+    edge with a list of delays gets the name before its ``_d<delay>``; a node without a weighted sum gets no bias.
+    Raises GraphError and its kin for a graph that breaks the contract.
     """
     model = validate(graph)
     result = graph.copy()
     for source, destination, attributes in result.edges(data=True):
         record = read_edge(str(source), str(destination), f"edge {str(source)!r} -> {str(destination)!r}", attributes)
-        if record.port == "s" and record.structure not in ("identity", "fixed"):
+        if record.delays.learned is not None:
+            attributes["delay"] = {**attributes["delay"], "parameter": record.logits}
+        weighted = record.port == "s" and record.structure not in ("identity", "fixed")
+        if weighted and record.expression is None:  # the names in an expression are written out as it is
             attributes["parameter"] = record.stem
     for node, attributes in result.nodes(data=True):
         checked = model.nodes[str(node)]

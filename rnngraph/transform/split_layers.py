@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -17,7 +18,7 @@ from rnngraph.equations import fresh_name
 from rnngraph.errors import GraphError, OptionError
 from rnngraph.model import Model
 from rnngraph.transform.arrays import Array, Arrays, read_parameters, read_state, returned
-from rnngraph.transform.delays import SUM, port_of, single_delays
+from rnngraph.transform.delays import SUM, port_of, rename_weight, single_delays
 from rnngraph.validate import validate
 from rnngraph.words import clip
 
@@ -34,7 +35,7 @@ def split_layer(
     the parts, side by side, are those of the layer. Returns the graph; (graph, params) where ``params`` is given;
     (graph, params, state) where ``state`` is given. Raises OptionError for nodes or sizes that do not fit, GraphError
     for an edge that joins a cut layer unit by unit with a whole one, and for a parameter that the cut would divide in
-    two ways; DataError for arrays that do not fit the graph.
+    two ways; DataError for arrays that do not fit the graph. A masked block without any weight is left out.
     """
     model = validate(graph)
     chosen: list[Hashable] = list(dict.fromkeys(nodes)) if isinstance(nodes, list) else [nodes]
@@ -126,21 +127,20 @@ class _Split:
                     f"cut {str(destination if axes[0] else source)!r} too: give a list of nodes",
                 )
             for k, part in enumerate(self._parts(destination)):
-                attributes = dict(data)
-                if isinstance(data.get("parameter"), str):
-                    attributes["parameter"] = self._block(data["parameter"], (axes[1],), (k,), where)
+                attributes = rename_weight(data, partial(self._block, axes=axes[1:], index=(k,), where=where))
                 self.result.add_edge(self._parts(source)[k] if axes[0] else source, part, **attributes)
             return
         for (i, start), (j, end) in itertools.product(
             enumerate(self._parts(source)), enumerate(self._parts(destination))
         ):
-            attributes = dict(data)
-            if isinstance(data.get("parameter"), str):
-                attributes["parameter"] = self._block(data["parameter"], axes, (i, j), where)
-            if "value" in data:
-                rows = np.split(data["value"], self.cuts, axis=0)[i] if axes[0] else data["value"]
-                attributes["value"] = np.split(rows, self.cuts, axis=1)[j] if axes[1] else rows
-            self.result.add_edge(start, end, **attributes)
+            matrices = {key: np.asarray(data[key]) for key in ("value", "mask") if data.get(key) is not None}
+            for key, matrix in matrices.items():
+                rows = np.split(matrix, self.cuts, axis=0)[i] if axes[0] else matrix
+                matrices[key] = np.split(rows, self.cuts, axis=1)[j] if axes[1] else rows
+            if "mask" in matrices and not matrices["mask"].any():
+                continue
+            attributes = rename_weight(data, partial(self._block, axes=axes, index=(i, j), where=where))
+            self.result.add_edge(start, end, **{**attributes, **matrices})
 
     def _block(self, name: str, axes: tuple[bool, ...], index: Index, where: str) -> str:
         """The name of one block of a parameter."""

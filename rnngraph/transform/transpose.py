@@ -16,7 +16,7 @@ import sympy
 from rnngraph.equations import fresh_name
 from rnngraph.model import Expression, Model
 from rnngraph.transform.arrays import Arrays, read_parameters, returned
-from rnngraph.transform.delays import SUM, build, port_of, single_delays
+from rnngraph.transform.delays import SUM, build, port_of, rename_weight, single_delays
 from rnngraph.validate import validate
 
 
@@ -133,12 +133,21 @@ class _Adjoint:
             attributes |= {"structure": "fixed", "value": np.ones(sizes[::-1])}
         elif port_of(data) != SUM or structure == "identity":
             attributes["structure"] = "identity"
-        elif structure == "diagonal":
-            attributes |= {"structure": "diagonal", "parameter": data["parameter"]}
-            self.parameters[data["parameter"]] = data["parameter"]
         elif structure == "fixed":
             attributes |= {"structure": "fixed", "value": data["value"].T}
         else:
-            attributes["parameter"] = fresh_name(data["parameter"] + "_T", self.model.parameters)
-            self.parameters[attributes["parameter"]] = data["parameter"]
+            rename = self._kept if structure == "diagonal" else self._transposed
+            kept = {key: data[key] for key in ("parameter", "expression") if data.get(key) is not None}
+            attributes |= {"structure": structure, **rename_weight(kept, rename)}
+            if structure == "masked":
+                attributes["mask"] = np.asarray(data["mask"]).T
         self.result.add_edge(sender, self.deltas[source], **attributes)
+
+    def _transposed(self, name: str) -> str:
+        transposed = fresh_name(name + "_T", self.model.parameters)
+        self.parameters[transposed] = name
+        return transposed
+
+    def _kept(self, name: str) -> str:
+        self.parameters[name] = name
+        return name
