@@ -33,8 +33,16 @@ def with_parameter(graph: nx.MultiDiGraph, edge: EdgeKey) -> dict[str, Any]:
     """
     attributes = dict(graph.edges[edge])
     record = edge_record(graph, edge)
-    if record.port == "s" and record.structure not in WITHOUT_PARAMETER and record.parameter is None:
-        attributes["parameter"] = f"W_{record.source}_{record.destination}"
+    if record.port != "s":
+        return attributes
+    ends = f"{record.source}_{record.destination}"
+    learned = record.delays.learned
+    if learned is not None and learned.parameter is None:
+        logits = ends if record.parameter is None else record.parameter
+        attributes["delay"] = {**attributes["delay"], "parameter": f"alpha_{logits}"}
+    named = record.parameter is not None or record.expression is not None
+    if record.structure not in WITHOUT_PARAMETER and not named:
+        attributes["parameter"] = f"W_{ends}"
     return attributes
 
 
@@ -74,7 +82,7 @@ def feedback_edges(graph: nx.MultiDiGraph, outputs: Iterable[Hashable]) -> dict[
         for edge in list(rest.edges(keys=True)):
             source, destination, _ = edge
             if source in wanted and part[source] == part[destination]:
-                if delayed and not any(edge_record(graph, edge).delays):
+                if delayed and not any(edge_record(graph, edge).delays.steps):
                     continue
                 found[edge] = source
                 rest.remove_edge(*edge)
