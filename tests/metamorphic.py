@@ -153,17 +153,17 @@ def compile_case(graph: nx.MultiDiGraph, losses: Mapping[str, str]) -> rg.Kernel
     return rg.compile(graph, loss=losses, dtype="float64", wrt=("parameters", "inputs"))
 
 
-def random_data(kernel: rg.Kernel, rng: np.random.Generator) -> Data:
+def random_data(kernel: rg.Kernel, rng: np.random.Generator, steps: int = STEPS) -> Data:
     """Data of the shapes that the kernel states; a state for some of the nodes that have one."""
     parameters = {
         name: rng.normal(scale=0.6 / np.sqrt(shape[0]) if len(shape) > 1 else 0.4, size=shape)
         for name, shape in kernel.parameter_shapes.items()
     }
-    inputs = {name: rng.normal(size=(STEPS, BATCH, size)) for name, size in kernel.program.inputs.items()}
-    targets = random_targets(kernel, STEPS, rng)
+    inputs = {name: rng.normal(size=(steps, BATCH, size)) for name, size in kernel.program.inputs.items()}
+    targets = random_targets(kernel, steps, rng)
     full = kernel.initial_state(BATCH, parameters)
     state = {name: rng.normal(scale=0.5, size=array.shape) for name, array in full.items() if rng.random() < 0.5}
-    weights = np.where(rng.random((STEPS, BATCH)) < 0.25, 0.0, rng.uniform(0.5, 2.0, size=(STEPS, BATCH)))
+    weights = np.where(rng.random((steps, BATCH)) < 0.25, 0.0, rng.uniform(0.5, 2.0, size=(steps, BATCH)))
     weights[0] = 1.0  # no sequence without weight
     return Data(parameters, inputs, targets, state, weights)
 

@@ -178,3 +178,30 @@ def test_what_cannot_be_split() -> None:
 def test_layers_to_merge_are_checked(layers: Any) -> None:
     with pytest.raises(rg.OptionError, match=r"layers: found .*; expected a mapping: new node -> list of nodes"):
         rg.merge_layers(side_by_side(), layers)
+
+
+def test_masked_layers_and_expressions() -> None:
+    """A block of the mask without any weight has no edge, and is missing when the parts are merged."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=4, activation="tanh")
+    graph.add_node("y", kind="output", size=1)
+    mask = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1]])
+    graph.add_edge("x", "a", expression="tanh(U)*V")
+    graph.add_edge("a", "a", delay=1, structure="masked", mask=mask, parameter="R")
+    graph.add_edge("a", "y")
+    kernel = rg.compile(graph, dtype="float64")
+    params, x = kernel.init(seed=1), np.random.default_rng(0).normal(size=(5, 3, 2))
+    split, parts = rg.split_layer(graph, "a", [2, 2], params)
+    assert {name for name in parts if name[0] in "RUV"} == {"R_1_1", "R_2_2", "U_1", "U_2", "V_1", "V_2"}
+    whole, _ = kernel.forward(params, {"x": x})
+    outputs, _ = rg.compile(split, dtype="float64").forward(parts, {"x": x})
+    np.testing.assert_allclose(outputs["y"], whole["y"], rtol=1e-13)
+    with pytest.raises(rg.GraphError, match="edges 'x' -> 'b' of delay 0: found weights that are expressions"):
+        rg.merge_layers(split, {"b": ["a_1", "a_2"]})
+    graph.edges["x", "a", 0].pop("expression")
+    with pytest.raises(rg.GraphError, match="edges 'b' -> 'b' of delay 1: found edges between some of their parts"):
+        rg.merge_layers(rg.split_layer(graph, "a", [2, 2]), {"b": ["a_1", "a_2"]})
+    graph.edges["a", "a", 0]["mask"] = mask = np.ones((4, 4)) - np.eye(4)[::-1]
+    again = rg.merge_layers(rg.split_layer(graph, "a", [1, 3]), {"a": ["a_1", "a_2"]})
+    np.testing.assert_array_equal(again.edges["a", "a", 0]["mask"], mask)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
-from random_graphs import random_graph
+from metamorphic import metamorphic_graph
 
 import rnngraph as rg
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_names_and_shapes_stay_and_survive_relabelling(seed: int) -> None:
-    graph = random_graph(seed)
+    graph = metamorphic_graph(seed)
     before = {node: dict(data) for node, data in graph.nodes(data=True)}
     written = rg.explicit_parameters(graph)
     assert dict(rg.validate(written).parameters) == dict(rg.validate(graph).parameters)
