@@ -40,9 +40,6 @@ from rnngraph.equations import (
 )
 from rnngraph.system_like import SystemLike
 
-SIMPLE_FRACTION = 1000
-SHORT_DECIMAL = 5
-
 
 class Writer(Notation):
     """Writes the equations of one system."""
@@ -184,10 +181,6 @@ class Writer(Notation):
         product = self._multiplied(pieces)
         return self._over(UNIT, signal.size, product) if full else product
 
-    def _over(self, index: str, count: int, piece: Piece) -> Piece:
-        """The sum over an index, which is the piece itself where the index can only be 1."""
-        return Piece(self.sum_index(index, piece.text), ATOM, True) if count > 1 else piece
-
     def _summed(self, entries: list[tuple[Expression, Piece]]) -> Piece:
         """The sum of factor * piece, with what all factors share (the step weight) before the bracket."""
         shared = set.intersection(*({*sympy.Mul.make_args(factor)} for factor, _ in entries))
@@ -241,14 +234,6 @@ class Writer(Notation):
             return entries[0][1]
         scalar = all(piece.scalar for _, piece in entries)
         return Piece(self._join([piece.text for _, piece in entries]), SUM, scalar)
-
-    @staticmethod
-    def _join(texts: list[str]) -> str:
-        """The texts as a sum: a leading minus becomes the sign."""
-        joined = texts[0] if texts else ""
-        for text in texts[1:]:
-            joined += f" - {text[1:]}" if text.startswith("-") else f" + {text}"
-        return joined
 
     def _term(self, term: Term) -> Piece:
         if term.operator in WITH_JACOBIAN:
@@ -372,10 +357,6 @@ class Writer(Notation):
                 return False
         return True
 
-    def _hold(self, piece: Piece, strength: int) -> Piece:
-        """The piece, bracketed unless it holds together as strongly as asked."""
-        return piece if piece.strength >= strength else Piece(self.bracket(piece.text), ATOM, piece.scalar)
-
     def _pointwise(self, expression: Expression) -> Piece:
         scalar = self._is_scalar(expression)
         if expression.is_Symbol:
@@ -401,24 +382,6 @@ class Writer(Notation):
         name = getattr(expression.func, "name", None) or expression.func.__name__
         arguments = [self._pointwise(argument).text for argument in expression.args]
         return Piece(self.call(str(name), arguments), ATOM, scalar)
-
-    def _number(self, value: Expression) -> Piece:
-        if not value.is_Rational:
-            return Piece(repr(float(value)), ATOM, True)
-        sign = "-" if value < 0 else ""
-        value = abs(value)
-        decimal = repr(float(value))
-        short = len(decimal) <= SHORT_DECIMAL and "e" not in decimal
-        exact = sympy.Rational(decimal) == value or sympy.Rational(float(value)) == value
-        if value.is_Integer:
-            text, strength = str(value), ATOM
-        elif exact and short:
-            text, strength = decimal, ATOM
-        elif value.p < SIMPLE_FRACTION and value.q < SIMPLE_FRACTION:
-            text, strength = self.fraction(int(value.p), int(value.q)), PRODUCT
-        else:
-            text, strength = decimal, ATOM
-        return Piece(sign + text, PRODUCT if sign else strength, True)
 
     def _power(self, expression: Expression, scalar: bool) -> Piece:
         base, exponent = expression.args
@@ -447,12 +410,3 @@ class Writer(Notation):
         if not negative:
             return Piece(written.text, PRODUCT, scalar)
         return Piece("-" + self._hold(written, PRODUCT).text, PRODUCT, scalar)
-
-    def _multiplied(self, pieces: list[Piece]) -> Piece:
-        if len(pieces) == 1:
-            return pieces[0]
-        written = self._hold(pieces[0], PRODUCT)
-        for piece in pieces[1:]:
-            scalar = written.scalar and piece.scalar
-            written = Piece(self.multiply(written, self._hold(piece, POWER)), PRODUCT, scalar)
-        return written
