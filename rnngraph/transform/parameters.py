@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import networkx as nx
 
-from rnngraph.attributes import read_edge
+from rnngraph.attributes import EdgeRecord, read_edge
 from rnngraph.validate import validate
 
 
@@ -19,12 +22,8 @@ def explicit_parameters(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     model = validate(graph)
     result = graph.copy()
     for source, destination, attributes in result.edges(data=True):
-        record = read_edge(str(source), str(destination), f"edge {str(source)!r} -> {str(destination)!r}", attributes)
-        if record.delays.learned is not None:
-            attributes["delay"] = {**attributes["delay"], "parameter": record.logits}
-        weighted = record.port == "s" and record.structure not in ("identity", "fixed")
-        if weighted and record.expression is None:  # the names in an expression are written out as it is
-            attributes["parameter"] = record.stem
+        where = f"edge {str(source)!r} -> {str(destination)!r}"
+        attributes.update(explicit_edge(read_edge(str(source), str(destination), where, attributes), attributes))
     for node, attributes in result.nodes(data=True):
         checked = model.nodes[str(node)]
         if checked.bias is not None:
@@ -32,3 +31,14 @@ def explicit_parameters(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
         if isinstance(checked.initial, str):
             attributes["initial"] = checked.initial
     return result
+
+
+def explicit_edge(record: EdgeRecord, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of the edge that ``record`` was read from, with the names of its parameters written out."""
+    written = dict(attributes)
+    if record.delays.learned is not None:
+        written["delay"] = {**attributes["delay"], "parameter": record.logits}
+    weighted = record.port == "s" and record.structure not in ("identity", "fixed")
+    if weighted and record.expression is None:  # the names in an expression are written out as it is
+        written["parameter"] = record.stem
+    return written
