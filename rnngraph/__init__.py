@@ -53,6 +53,12 @@ from rnngraph.train import (
     fit,
     forcing_every,
 )
+from rnngraph.transform.delays import expand_delays, merge_delays
+from rnngraph.transform.merge_layers import merge_layers
+from rnngraph.transform.parameters import explicit_parameters
+from rnngraph.transform.split_layers import split_layer
+from rnngraph.transform.transpose import transpose
+from rnngraph.transform.unfold import unfold
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -99,6 +105,8 @@ __all__ = [
     "compile",
     "derive",
     "draw",
+    "expand_delays",
+    "explicit_parameters",
     "fit",
     "forcing_every",
     "gradient",
@@ -108,6 +116,8 @@ __all__ = [
     "load_graph",
     "load_state",
     "load_table",
+    "merge_delays",
+    "merge_layers",
     "mix_feedback",
     "open_loop",
     "pad",
@@ -118,6 +128,9 @@ __all__ = [
     "save_graph",
     "save_state",
     "split",
+    "split_layer",
+    "transpose",
+    "unfold",
     "validate",
     "verify",
     "vjp",

@@ -65,6 +65,18 @@ class EdgeRecord:
     mask: object | None = None
     expression: object | None = None
 
+    @property
+    def stem(self) -> str:
+        """The weight's name; each delay of a list adds ``_d<delay>`` to it."""
+        return f"W_{self.source}_{self.destination}" if self.parameter is None else self.parameter
+
+    @property
+    def logits(self) -> str:
+        """The name of the logits, where the delay is learned."""
+        written = self.delays.learned.parameter if self.delays.learned is not None else None
+        weight = f"{self.source}_{self.destination}" if self.parameter is None else self.parameter
+        return f"alpha_{weight}" if written is None else written
+
 
 def check_text(where: str, what: str, text: str) -> str:
     """A name that can be written into a file: not empty, encodable as UTF-8."""
@@ -298,11 +310,13 @@ def _bias(where: str, given: Mapping[str, Any]) -> bool | str | None:
 
 def _initial(where: str, name: str, given: Mapping[str, Any]) -> float | str:
     initial = given.get("initial", 0.0)
-    expected = "a finite number, or 'parameter' for a learned value"
+    expected = "a finite number, 'parameter' for a learned value, or the name of that parameter, which ends in '_0'"
     if isinstance(initial, str):
-        if initial != "parameter":
+        if initial == "parameter":
+            return f"{name}_0"
+        if not initial.endswith("_0"):  # a misspelt 'parameter' is no parameter's name
             raise GraphError(where, f"initial={clip(initial)}", expected, "write initial='parameter' or a number")
-        return f"{name}_0"
+        return check_text(where, "name of an initial value", str(initial))
     if isinstance(initial, (bool, np.bool_)) or not isinstance(initial, Real):
         _wrong_type(where, "initial", initial, expected)
     try:

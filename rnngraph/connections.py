@@ -75,7 +75,7 @@ class Connections:
         delays = record.delays
         simple = not one_for_all(record) and mask is None and record.expression is None
         if simple and structure in ("dense", "diagonal"):
-            stem = self._stem(record)
+            stem = record.stem
             names: list[str | None] = []
             for suffix in self._suffixes(record):
                 names.append(self._parameter(stem + suffix, record, record.parameter is None))
@@ -127,9 +127,6 @@ class Connections:
     def _shape(self, record: EdgeRecord) -> tuple[int, ...]:
         return tuple(self._size(node) for node in self._nodes(record))
 
-    def _stem(self, record: EdgeRecord) -> str:
-        return f"W_{record.source}_{record.destination}" if record.parameter is None else record.parameter
-
     def _suffixes(self, record: EdgeRecord) -> list[str]:
         """What the names of an edge's weights end with, by delay."""
         delays = record.delays
@@ -145,7 +142,7 @@ class Connections:
             if record.structure == "identity":
                 found.append(sympy.S.One)
             elif record.expression is None:
-                name = self._parameter(self._stem(record) + suffix, record, record.parameter is None)
+                name = self._parameter(record.stem + suffix, record, record.parameter is None)
                 found.append(sympy.Symbol(name, real=True))
             else:
                 found.append(self._written(record, suffix))
@@ -171,12 +168,10 @@ class Connections:
         if learned is None:
             return None
         shape = self._shape(record)
-        stem = f"{record.source}_{record.destination}" if record.parameter is None else record.parameter
-        name = f"alpha_{stem}" if learned.parameter is None else learned.parameter
         entries = (1,) * len(shape) if learned.shared else shape
         remedy = "give one of them a delay={..., 'parameter': '...'} of its own"
         whole = (len(record.delays.steps), *entries)
-        return self.parameters.add(name, whole, record.where, learned.parameter is None, remedy)
+        return self.parameters.add(record.logits, whole, record.where, learned.parameter is None, remedy)
 
     # Names that the library gives.
 
@@ -205,7 +200,7 @@ class Connections:
     ) -> None:
         ends = f"{record.source}_{record.destination}"
         constant = None if mask is None else self._constant(f"M_{ends}", mask)
-        stem = self._stem(record) if record.expression is None else f"W_{ends}"
+        stem = record.stem if record.expression is None else f"W_{ends}"
         learned = record.delays.learned
         temperature = learned.temperature if learned is not None else 1.0
         nodes, shape = self._nodes(record), self._shape(record)

@@ -160,7 +160,8 @@ def _node(record: NodeRecord, incoming: list[EdgeRecord], parameters: Parameters
         remedy = "give one of them a bias='...' or parameter='...' of its own"
         bias = parameters.add(f"b_{record.name}", (record.size,), record.where, True, remedy)
     if isinstance(record.initial, str):
-        parameters.add(record.initial, (record.size,), record.where, True, "rename the node or the parameter")
+        default = record.initial == f"{record.name}_0"
+        parameters.add(record.initial, (record.size,), record.where, default, "rename the node or the parameter")
     return Node(record.name, record.kind, record.size, equation, bias, record.initial)
 
 
@@ -206,7 +207,7 @@ def _check_initial(nodes: dict[str, Node], edges: list[Edge]) -> None:
         if isinstance(node.initial, str) and name not in delayed:
             raise GraphError(
                 f"node {name!r}",
-                "initial='parameter' on a node that no edge reads with a delay or a look-ahead",
+                "a learned initial value of a node that no edge reads with a delay or a look-ahead",
                 "a delayed edge out of the node, as no other reads values outside of the sequence",
                 "remove 'initial', or add a delay to an edge out of the node",
             )

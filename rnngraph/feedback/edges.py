@@ -9,10 +9,11 @@ import networkx as nx
 
 from rnngraph.attributes import EdgeRecord, read_edge
 from rnngraph.errors import GraphError, OptionError
+from rnngraph.transform.parameters import explicit_edge
 from rnngraph.words import clip, nearest
 
-EdgeKey = tuple[Hashable, Hashable, Hashable]  # source, destination, key
 WITHOUT_PARAMETER = ("identity", "fixed")
+EdgeKey = tuple[Hashable, Hashable, Hashable]  # source, destination, key
 
 
 def edge_place(edge: EdgeKey) -> str:
@@ -31,19 +32,7 @@ def with_parameter(graph: nx.MultiDiGraph, edge: EdgeKey) -> dict[str, Any]:
     A default name depends on the source (``W_<source>_<destination>``); written, it stays when the source changes. For
     a list of delays the name is the stem to which ``_d<k>`` is added.
     """
-    attributes = dict(graph.edges[edge])
-    record = edge_record(graph, edge)
-    if record.port != "s":
-        return attributes
-    ends = f"{record.source}_{record.destination}"
-    learned = record.delays.learned
-    if learned is not None and learned.parameter is None:
-        logits = ends if record.parameter is None else record.parameter
-        attributes["delay"] = {**attributes["delay"], "parameter": f"alpha_{logits}"}
-    named = record.parameter is not None or record.expression is not None
-    if record.structure not in WITHOUT_PARAMETER and not named:
-        attributes["parameter"] = f"W_{ends}"
-    return attributes
+    return explicit_edge(edge_record(graph, edge), graph.edges[edge])
 
 
 def chosen_nodes(graph: nx.MultiDiGraph, where: str, kind: str, wanted: object) -> list[Hashable]:
