@@ -21,7 +21,9 @@ def read_parameters(model: Model, params: Arrays | None) -> dict[str, Array] | N
     """Copies of all parameters of ``model``, or None for None. Raises DataError for wrong names, shapes or values."""
     if params is None:
         return None
-    return {name: array.copy() for name, array in check_parameters(params, model.parameters, _dtype(params)).items()}
+    return {
+        name: array.copy() for name, array in check_parameters(params, model.parameters, common_dtype(params)).items()
+    }
 
 
 def read_state(model: Model, state: Arrays | None) -> dict[str, Array]:
@@ -33,7 +35,7 @@ def read_state(model: Model, state: Arrays | None) -> dict[str, Array]:
     batches = (
         [np.shape(array)[1] for array in state.values() if np.ndim(array) == 3] if isinstance(state, Mapping) else []
     )
-    checked = check_state(state, depths, sizes, batches[0] if batches else 1, _dtype(state))
+    checked = check_state(state, depths, sizes, batches[0] if batches else 1, common_dtype(state))
     return {name: array.copy() for name, array in checked.items()}
 
 
@@ -56,12 +58,11 @@ def learned_value(name: str, params: Mapping[str, Array] | None, where: str) -> 
     return params[name]
 
 
-def _dtype(arrays: object) -> np.dtype[Any]:
-    """The common floating dtype of given arrays; float64 where they are none (their check says so)."""
-    kinds = (
-        {array.dtype for array in arrays.values() if isinstance(array, np.ndarray)}
-        if isinstance(arrays, Mapping)
-        else set()
-    )
-    found = np.result_type(*kinds) if kinds else np.dtype(np.float64)
-    return found if found.kind == "f" else np.dtype(np.float64)
+def common_dtype(arrays: object) -> np.dtype[Any]:
+    """The floating dtype that holds all given arrays, at least float32; float64 where they are none (their check says
+    so)."""
+    if not isinstance(arrays, Mapping):
+        return np.dtype(np.float64)
+    kinds = [np.asarray(array).dtype for array in arrays.values() if isinstance(array, np.ndarray | list | float)]
+    kinds = [kind for kind in kinds if kind.kind in "biuf"]
+    return np.result_type(np.float32, *kinds) if kinds else np.dtype(np.float64)
