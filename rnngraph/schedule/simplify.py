@@ -135,11 +135,17 @@ class _Hoisting:
         return any(isinstance(meaning(symbol), str) for symbol in symbols_of(expression))
 
 
-def boundary_parts(items: Sequence[Item], system: System) -> dict[str, Expression]:
-    """For each adjoint that is wanted at t <= 0 (states, learned initial values): what reaches it from t >= 1."""
+def boundary_signals(system: System) -> set[str]:
+    """The adjoints that are wanted at t <= 0, too: of states and of learned initial values."""
     wanted = set(filter(None, system.state_adjoints.values()))
     for total in system.totals:
         wanted.update(piece.signal for piece in total.contributions if isinstance(piece, BoundarySum))
+    return wanted
+
+
+def boundary_parts(items: Sequence[Item], system: System) -> dict[str, Expression]:
+    """For each adjoint that is wanted at t <= 0 (states, learned initial values): what reaches it from t >= 1."""
+    wanted = boundary_signals(system)
     return {
         item.signal: part
         for item in items
