@@ -402,6 +402,9 @@ def map_views(statement: Statement, change: Callable[[View], View]) -> Statement
         value = getattr(statement, entry.name)
         if isinstance(value, View):
             values[entry.name] = change(value)
+        elif isinstance(value, Stack):
+            taps = tuple(replace(each, source=change(each.source)) for each in value.taps)
+            values[entry.name] = replace(value, taps=taps)
         elif entry.name == "arguments":
             values[entry.name] = tuple(change(a) if isinstance(a, View) else a for a in value)
         elif entry.name == "operands":

@@ -16,6 +16,7 @@ from rnngraph import zoo
 from rnngraph.compare import compare
 from rnngraph.comparison import Comparison, RuleComparison
 from rnngraph.compile import compile
+from rnngraph.convolution import ConvolutionLayer, as_convolution, from_convolution
 from rnngraph.cost import Cost
 from rnngraph.derive import derive
 from rnngraph.errors import (
@@ -52,6 +53,7 @@ __all__ = [
     "Adam",
     "BackendError",
     "Comparison",
+    "ConvolutionLayer",
     "Cost",
     "CycleError",
     "DataError",
@@ -73,12 +75,14 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "as_convolution",
     "as_text_drawing",
     "compare",
     "compile",
     "derive",
     "draw",
     "fit",
+    "from_convolution",
     "gradient",
     "gradient_flow",
     "gradient_paths",
