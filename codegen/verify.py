@@ -33,6 +33,7 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    StackMatMul,
     Statement,
     Step,
     Store,
@@ -147,6 +148,8 @@ class _Check:
                 self._fail("a transposed target", "a target as it lies in memory")
         if isinstance(statement, MatMul):
             self._matmul(statement)
+        elif isinstance(statement, StackMatMul):
+            self._stack_matmul(statement)
         elif isinstance(statement, Fused):
             self._fused(statement)
         elif isinstance(statement, Assign):
@@ -204,6 +207,26 @@ class _Check:
             self._fail(f"the shapes {text}", "(m, n) = (m, k) @ (k, n)")
         for operand in parts[1:]:
             if overlap(operand, statement.target):
+                self._fail(f"the operand {view_text(operand)} in the target's memory", "memory of its own")
+
+    def _stack_matmul(self, statement: StackMatMul) -> None:
+        stack, target, right = statement.stack, statement.target, statement.right
+        if self.in_loop:
+            self._fail("a stack inside a loop", "it outside")
+        blocks = views_of(statement)[1:-1]
+        for block in blocks:
+            if not isinstance(block.time, Span) or axes(block)[0] != ("", 0, 1) or block.transposed:
+                self._fail(f"the source {view_text(block)}", "T steps of a sequence")
+        columns = sum(block.columns for block in blocks) + stack.ones
+        if (stack.buffer.shape, stack.buffer.columns) != ("stack", columns):
+            self._fail(f"a {stack.buffer.shape} of {stack.buffer.columns} columns", f"a stack of {columns}")
+        left = (("batch", 0, 1), ("", columns, 0))
+        left = left[::-1] if statement.transposed else left
+        if axes(right, flat=True)[:1] != left[1:] or axes(target, flat=True) != (left[0], axes(right, flat=True)[-1]):
+            found = f"{shape_text(target, True)} = stack of {columns} columns @ {shape_text(right, True)}"
+            self._fail(f"the shapes {found}", "(m, n) = (m, k) @ (k, n)")
+        for operand in (*blocks, right):
+            if overlap(operand, target):
                 self._fail(f"the operand {view_text(operand)} in the target's memory", "memory of its own")
 
     def _operand(self, operand: View, target: View, one_column: bool = True, width: int = 0) -> None:

@@ -16,6 +16,7 @@ from rnngraph import zoo
 from rnngraph.compare import compare
 from rnngraph.comparison import Comparison, RuleComparison
 from rnngraph.compile import compile
+from rnngraph.convolution import ConvolutionLayer, as_convolution, from_convolution
 from rnngraph.cost import Cost
 from rnngraph.derive import derive
 from rnngraph.errors import (
@@ -72,6 +73,7 @@ __all__ = [
     "Adam",
     "BackendError",
     "Comparison",
+    "ConvolutionLayer",
     "Cost",
     "CycleError",
     "DataError",
@@ -98,6 +100,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "add_delay",
+    "as_convolution",
     "as_text_drawing",
     "buckets",
     "close_loop",
@@ -109,6 +112,7 @@ __all__ = [
     "explicit_parameters",
     "fit",
     "forcing_every",
+    "from_convolution",
     "gradient",
     "gradient_flow",
     "gradient_paths",

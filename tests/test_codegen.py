@@ -52,6 +52,7 @@ from codegen.passes import (
     keep_in_registers,
     merge_neighbours,
     pack_products,
+    stack_products,
 )
 from codegen.ufuncs import UFUNCS
 from codegen.verify import IRError, verify_function
@@ -414,7 +415,7 @@ def called(name: str, kernel: Any, problem: Any) -> dict[str, Any]:
 
 # What the targets do, and the passes by themselves.
 PIPELINES = (
-    (expand_pointwise, block_gates, merge_neighbours),
+    (expand_pointwise, block_gates, merge_neighbours, stack_products),
     (expand_pointwise, merge_neighbours),
     (pack_products, fuse_pointwise, keep_in_registers),
 )

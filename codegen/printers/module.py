@@ -11,24 +11,10 @@ import base64
 from codegen.blocks import BlockSweep
 from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Program, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, support, sweep, windows
+from codegen.printers import blocks, stacks, support, sweep, windows
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, wrapped
 from codegen.sweep import Sweep
-from codegen.ufuncs import UFUNCS
-
-RESERVED = {
-    "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
-    "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T",
-    "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot", "error", "first", "forward",
-    "given", "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian",
-    "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product",
-    "release_workspaces", "row", "self", "sensitivities", "shares", "start", "state", "state_gradients", "step",
-    "step_and_gradient", "stream", "swept", "t", "targets", "threading", "vector", "weights", "window_gradient",
-    "window_loss", "work",
-    *(call.text.removeprefix("np.") for call in UFUNCS.values()),
-}  # fmt: skip
-
 
 VIEW_BYTES = 200  # what a view of an array takes, about
 
@@ -48,7 +34,7 @@ class ModulePrinter(abc.ABC):
         self.helpers: set[str] = set()
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
-        self.module_names = Namer(RESERVED)
+        self.module_names = Namer(support.RESERVED)
         self.frame = ""  # the functions around one that carries sensitivities
         self._start(Function("", ()))
 
@@ -92,8 +78,9 @@ class ModulePrinter(abc.ABC):
         text = "\n".join([self._docstring(), *self._imports(), *self._tables(), *self._constants()]) + "\n"
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
             text += "\n" + template.replace("{xp}", self.xp).replace("{held_bytes}", self.held_bytes)
+        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
         for name in sorted(self.helpers):
-            text += "\n" + {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS}[name].replace("{xp}", self.xp)
+            text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
             text += "\n" + part
         for lines in functions:
@@ -147,7 +134,7 @@ class ModulePrinter(abc.ABC):
 
     def _start(self, function: Function) -> None:
         self.function = function
-        self.names = Namer(RESERVED, self.module_names)
+        self.names = Namer(support.RESERVED, self.module_names)
         self.views = ViewText(self.names, self.constant_names)
         self.loops: list[tuple[dict[str, str], bool]] = []
         self.entries: dict[str, str] | None = None

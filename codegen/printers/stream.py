@@ -10,8 +10,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from codegen.ir import Bound, Buffer, Fill, Function, Fused, Load, Loop, Span, Statement, Step, Store, View, written
-from codegen.passes.block_gates import map_buffers
+from codegen.ir import (
+    Bound,
+    Fill,
+    Function,
+    Fused,
+    Load,
+    Loop,
+    Span,
+    Statement,
+    Step,
+    Store,
+    View,
+    map_views,
+    written,
+)
 from codegen.printers.module import ModulePrinter
 from codegen.printers.views import wrapped
 
@@ -212,12 +225,14 @@ def _with_rings(function: Function, rows: int) -> Function:
     """The function with every sequence of so many rows; what is written once fills them all."""
     ring = Bound(rows)
 
-    def of_rows(buffer: Buffer) -> Buffer:
-        return dataclasses.replace(buffer, length=ring) if buffer.shape == "sequence" else buffer
+    def of_rows(view: View) -> View:
+        if view.buffer.shape != "sequence":
+            return view
+        return dataclasses.replace(view, buffer=dataclasses.replace(view.buffer, length=ring))
 
     body = []
     for statement in function.body:
-        statement = map_buffers(statement, of_rows)
+        statement = map_views(statement, of_rows)
         if isinstance(statement, Fill) and statement.once and isinstance(statement.target.time, Span):
             target = dataclasses.replace(statement.target, time=Span(Bound(0), ring))
             statement = dataclasses.replace(statement, target=target)

@@ -1,9 +1,26 @@
 """The text that every emitted module begins with: its parameters as views of one vector, its checks, its workspaces.
 
+The names that emitted text takes for itself stand here, too.
+
 ``{xp}`` stands for the array module (np or cp).
 """
 
 from __future__ import annotations
+
+from codegen.ufuncs import UFUNCS
+
+# The names that the text of emitted modules uses.
+RESERVED = {
+    "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
+    "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STACK_BYTES", "STACK_ROWS", "STATES",
+    "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot",
+    "error", "first", "forward", "given", "gradient", "hessian_vector_product", "init", "initial_state",
+    "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes",
+    "np", "outputs", "pack", "params", "product", "release_workspaces", "row", "self", "sensitivities", "shares", "stack",
+    "start", "state", "state_gradients", "step", "step_and_gradient", "stop", "stream", "swept", "t", "targets", "threading",
+    "vector", "weights", "window_gradient", "window_loss", "work",
+    *(call.text.removeprefix("np.") for call in UFUNCS.values()),
+}  # fmt: skip
 
 PART = {
     "np": '''

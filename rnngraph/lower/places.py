@@ -130,7 +130,8 @@ class _Placement:
             self._family(product.results)
         for product in products:
             free = all(slot.signal not in self.places.of for slot in product.sources)
-            if product.blocks[0][0].transposed and len(product.sources) > 1 and free:
+            distinct = len({slot.signal for slot in product.sources}) == len(product.sources)
+            if product.blocks[0][0].transposed and len(product.sources) > 1 and free and distinct:
                 self._family([slot.signal for slot in product.sources])
         for product in products:
             if product.biases or len(product.sources) > 1:

@@ -136,16 +136,23 @@ class _Hoisting:
         return any(isinstance(meaning(symbol), str) for symbol in symbols_of(expression))
 
 
-def boundary_parts(items: Sequence[Item], system: System) -> dict[tuple[str, bool], Expression]:
-    """For each adjoint that is wanted at t <= 0 or, where it lies ahead (True), at t > T (states, learned initial
-    values): what reaches it from 1..T."""
-    wanted = {(adjoint, False) for adjoint in system.state_adjoints.values()}
-    wanted |= {(adjoint, True) for adjoint in system.ahead_adjoints.values()}
+def boundary_signals(system: System) -> set[tuple[str, bool]]:
+    """The adjoints that are wanted at t <= 0 or, where they lie ahead (True), at t > T, too: of states and of learned
+    initial values."""
+    wanted = {(adjoint, False) for adjoint in system.state_adjoints.values() if adjoint}
+    wanted |= {(adjoint, True) for adjoint in system.ahead_adjoints.values() if adjoint}
     for total in system.totals:
         wanted.update((piece.signal, piece.ahead) for piece in total.contributions if isinstance(piece, BoundarySum))
+    return wanted
+
+
+def boundary_parts(items: Sequence[Item], system: System) -> dict[tuple[str, bool], Expression]:
+    """For each adjoint that is wanted outside of 1..T (``boundary_signals``): what reaches it from 1..T."""
     bodies = {item.signal: item.expression for item in items if isinstance(item, Pointwise)}
     parts = {
-        (signal, ahead): boundary_part(bodies[signal], ahead) for signal, ahead in sorted(wanted) if signal in bodies
+        (signal, ahead): boundary_part(bodies[signal], ahead)
+        for signal, ahead in sorted(boundary_signals(system))
+        if signal in bodies
     }
     return {key: part for key, part in parts.items() if part != 0}
 
