@@ -16,9 +16,9 @@ RESERVED = {
     "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot",
     "error", "first", "forward", "given", "gradient", "hessian_vector_product", "init", "initial_state",
     "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes",
-    "np", "outputs", "pack", "params", "product", "release_workspaces", "row", "self", "sensitivities", "shares", "stack",
-    "start", "state", "state_gradients", "step", "step_and_gradient", "stop", "stream", "swept", "t", "targets", "threading",
-    "vector", "weights", "window_gradient", "window_loss", "work",
+    "np", "outputs", "pack", "params", "product", "release_workspaces", "row", "self", "sensitivities", "shares",
+    "stack", "start", "state", "state_gradients", "step", "step_and_gradient", "stop", "stream", "swept", "t",
+    "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
