@@ -15,6 +15,7 @@ from codegen.ir import (
     Assign,
     Buffer,
     Copy,
+    Entrywise,
     Expression,
     Fill,
     Function,
@@ -68,6 +69,8 @@ class Interpreter:
         elif isinstance(statement, Assign):
             values = {symbol: self._array(view, t) for symbol, view in statement.operands}
             self._array(statement.target, t)[...] = evaluate(statement.expression, values)
+        elif isinstance(statement, Entrywise):
+            self._entrywise(statement)
         elif isinstance(statement, Fused):
             for part in statement.parts:
                 self._execute(part, t)
@@ -87,6 +90,20 @@ class Interpreter:
         else:
             assert isinstance(statement, Store), f"{type(statement).__name__} is not interpreted"
             self._store(statement)
+
+    def _entrywise(self, statement: Entrywise) -> None:
+        pairs = zip(statement.operands, statement.shapes, strict=True)
+        values = {symbol: self._array(view, None).reshape(shape) for (symbol, view), shape in pairs}
+        value = evaluate(statement.expression, values)
+        target = self._array(statement.target, None)
+        if statement.operator == "softmax":
+            exponential = np.exp(value - value.max(axis=0))
+            value = exponential / exponential.sum(axis=0)
+        elif statement.operator == "sum":
+            value = value.sum(axis=tuple(range(value.ndim - len(statement.shape))))
+            ones = tuple(axis for axis, length in enumerate(statement.shape) if length == 1)
+            value = value.sum(axis=ones, keepdims=True)
+        target[...] = np.broadcast_to(value, statement.shape).reshape(target.shape)
 
     def _repeated(self, view: View, target: View, t: int | None) -> Array:
         """An operand of an Apply; one group wide, it serves each group of the target."""

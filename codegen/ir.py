@@ -9,6 +9,7 @@ Grammar
                | Sweep       for t = 1..T: statements on matrices per sequence (codegen.sweep)
                | MatMul      target (+)= left @ right
                | Assign      target = pointwise expression of the operands        (expression: sympy)
+               | Entrywise   target = expression of matrices without time, its sum or softmax over the first axis
                | Apply       target = ufunc(arguments)                            (only after expand_pointwise)
                | Fused       several Assigns of one shape, element by element       (only after fuse_pointwise)
                | Copy        target = source                                      (a vector is repeated)
@@ -141,6 +142,21 @@ class Assign:
 
 
 @dataclass(frozen=True)
+class Entrywise:
+    """Outside of loops: matrices read as arrays of up to three axes, entry by entry; axes align from the last, one that
+    is missing or of length 1 is repeated. ``shape`` is the target's, ``shapes`` those of the operands. ``operator``:
+    "pointwise", "sum" over what ``shape`` lacks, "softmax" over the first axis."""
+
+    target: View
+    shape: tuple[int, ...]
+    operator: str
+    expression: Expression
+    operands: tuple[tuple[Expression, View], ...]
+    shapes: tuple[tuple[int, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Apply:
     """``target`` = ``function``(arguments), ``function`` a key of codegen.expand_pointwise.UFUNCS; an argument is a
     View or a number."""
@@ -242,7 +258,7 @@ class Opaque(abc.ABC):
         """The statement with every view's buffer changed."""
 
 
-Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Opaque
+Statement = MatMul | Assign | Entrywise | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Opaque
 
 
 @dataclass(frozen=True)
@@ -300,6 +316,8 @@ class Program:
     ``inputs``, ``outputs``: name -> size. ``states``: name -> (depth, size, initial number or parameter name).
     ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
     equations).
+    ``ahead``: the states that lie after the sequence. ``inner_size``: how many numbers the gradient has behind those of
+    the parameters, by effective weights.
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
     differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
     "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
@@ -319,6 +337,8 @@ class Program:
     wrt: tuple[str, ...] = ("parameters",)
     windows: tuple[int, int] | None = None
     noise_seed: int = 0
+    inner_size: int = 0
+    ahead: tuple[str, ...] = ()
 
     @property
     def online(self) -> bool:
@@ -332,7 +352,7 @@ def views_of(statement: Statement) -> list[View]:
         return [statement.target, statement.left, statement.right]
     if isinstance(statement, Fused):
         return list(statement.arguments)
-    if isinstance(statement, Assign):
+    if isinstance(statement, Assign | Entrywise):
         return [statement.target, *(view for _, view in statement.operands)]
     if isinstance(statement, Apply):
         return [statement.target, *(argument for argument in statement.arguments if isinstance(argument, View))]

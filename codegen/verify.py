@@ -23,6 +23,7 @@ from codegen.ir import (
     Bound,
     Buffer,
     Copy,
+    Entrywise,
     Expression,
     Fill,
     Function,
@@ -48,6 +49,7 @@ LENGTHS = (1, 2, 7)
 SHAPES = ("sequence", "step", "matrix", "vector", "scalar")
 STORAGES = ("workspace", "parameter", "direction", "gradient", "constant")
 REDUCTIONS = ("rows", "all", "units", "logsumexp")
+ENTRYWISE = ("pointwise", "sum", "softmax")
 LOADS = ("input", "target", "classes", "weight", "share", "state", "state_tangent")
 STORES = ("output", "state", "input_gradient", "state_gradient", "loss")
 WHOLE_TIME = Bound(0, 1)
@@ -158,6 +160,8 @@ class _Check:
                 self._fail(f"the value {statement.value}", "a finite number")
         elif isinstance(statement, Reduce):
             self._reduce(statement)
+        elif isinstance(statement, Entrywise):
+            self._entrywise(statement)
         elif self.in_loop:
             self._fail(f"a {type(statement).__name__} inside a loop", "it outside")
         elif isinstance(statement, Load):
@@ -275,6 +279,19 @@ class _Check:
                 self._operand(argument, statement.target, width=max(grouped, default=0))
             elif not np.isfinite(argument):
                 self._fail(f"the argument {argument}", "a finite number")
+
+    def _entrywise(self, statement: Entrywise) -> None:
+        if self.in_loop:
+            self._fail("an Entrywise inside a loop", "it outside")
+        if statement.operator not in ENTRYWISE:
+            self._fail(f"the operator {statement.operator!r}", f"one of {ENTRYWISE}")
+        views = [(statement.target, statement.shape)]
+        views += [(view, shape) for (_, view), shape in zip(statement.operands, statement.shapes, strict=True)]
+        for view, shape in views:
+            rows = 1 if view.rows is None else view.rows[1] - view.rows[0]
+            if view.buffer.shape != "matrix" or rows * view.columns != np.prod(shape):
+                self._fail(f"{view_text(view)} of shape {shape_text(view)}", f"a matrix that can be read as {shape}")
+        self._primitive(statement.expression)
 
     def _reduce(self, statement: Reduce) -> None:
         source, target = axes(statement.source), axes(statement.target)

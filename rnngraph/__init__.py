@@ -30,6 +30,7 @@ from rnngraph.errors import (
     UnsupportedError,
     VerificationError,
 )
+from rnngraph.feedback import add_delay, close_loop, mix_feedback, open_loop, predict_ahead, remove_delay
 from rnngraph.files import load_graph, load_state, load_table, save_graph, save_state
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
@@ -38,8 +39,26 @@ from rnngraph.kernel import Kernel
 from rnngraph.kernel_stream import Stream
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
+from rnngraph.series import Prepared, Scaling, buckets, pad, prepare, split, windows
 from rnngraph.system import System
-from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
+from rnngraph.train import (
+    EKF,
+    LBFGS,
+    SGD,
+    Adam,
+    ForcingSchedule,
+    History,
+    LevenbergMarquardt,
+    Momentum,
+    fit,
+    forcing_every,
+)
+from rnngraph.transform.delays import expand_delays, merge_delays
+from rnngraph.transform.merge_layers import merge_layers
+from rnngraph.transform.parameters import explicit_parameters
+from rnngraph.transform.split_layers import split_layer
+from rnngraph.transform.transpose import transpose
+from rnngraph.transform.unfold import unfold
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -57,6 +76,7 @@ __all__ = [
     "CycleError",
     "DataError",
     "EquationError",
+    "ForcingSchedule",
     "GradientFlow",
     "GradientPaths",
     "GraphError",
@@ -66,8 +86,10 @@ __all__ = [
     "Model",
     "Momentum",
     "OptionError",
+    "Prepared",
     "RNNGraphError",
     "RuleComparison",
+    "Scaling",
     "Stream",
     "System",
     "TrainingError",
@@ -75,12 +97,18 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "add_delay",
     "as_text_drawing",
+    "buckets",
+    "close_loop",
     "compare",
     "compile",
     "derive",
     "draw",
+    "expand_delays",
+    "explicit_parameters",
     "fit",
+    "forcing_every",
     "gradient",
     "gradient_flow",
     "gradient_paths",
@@ -88,12 +116,25 @@ __all__ = [
     "load_graph",
     "load_state",
     "load_table",
+    "merge_delays",
+    "merge_layers",
+    "mix_feedback",
+    "open_loop",
+    "pad",
     "plot_gradient_flow",
+    "predict_ahead",
+    "prepare",
+    "remove_delay",
     "save_graph",
     "save_state",
+    "split",
+    "split_layer",
+    "transpose",
+    "unfold",
     "validate",
     "verify",
     "vjp",
+    "windows",
     "zoo",
 ]
 

@@ -174,8 +174,10 @@ class Kernel:
         """One time step: inputs and outputs (batch, size) by name; returns the next state too.
 
         ``state`` as ``forward`` takes it is left as it is. A stream in its place is changed and returned; it goes on
-        with the values that ``params`` has now. Raises DataError as ``forward`` and ``Stream.step`` do.
+        with the values that ``params`` has now. Raises DataError as ``forward`` and ``Stream.step`` do,
+        UnsupportedError for a network that looks ahead.
         """
+        check_streams(self.compilation.forward)
         if isinstance(state, Stream):
             if not state.belongs_to(self.module):
                 raise DataError("state", "a stream of another kernel", "one of this kernel", "use kernel.stream")
@@ -274,14 +276,19 @@ class Kernel:
             steps[name] = array[None]
         return steps
 
-    def jacobian(self, params: Arrays, inputs: Arrays, state: Any = None, method: str = "rtrl") -> dict[str, Array]:
+    def jacobian(
+        self, params: Arrays, inputs: Arrays, state: Any = None, method: str | None = None
+    ) -> dict[str, Array]:
         """d y(t)/d w for every output, sequence and step: (T, batch, size, P) by output.
 
         P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
         "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
-        alone; for comparison). It does not depend on the kernel's own rule; its code is made at the first call.
-        Raises UnsupportedError for a network that looks ahead (with "rtrl"), DataError for bad data.
+        alone); unless it is given, "rtrl" where that goes. It does not depend on the kernel's own rule; its code is
+        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead or has effective
+        weights (masks, learned delays, expressions of parameters), DataError for bad data.
         """
+        forward = self.compilation.forward
+        method = method or ("rtrl" if forward.look_ahead is None and not forward.weights else "bptt")
         if method == "rtrl":
             nodes = dict(state) if isinstance(state, Mapping) else state  # a given state is held fixed
             return self.outputs_and_jacobian(params, inputs, nodes)[1]

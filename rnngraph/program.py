@@ -85,6 +85,10 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         states={
             name: (depth, forward.signals[name].size, forward.signals[name].initial)
             for name, depth in forward.state_depths.items()
+        }
+        | {
+            forward.ahead_names[name]: (depth, forward.signals[name].size, forward.signals[name].initial)
+            for name, depth in forward.ahead_depths.items()
         },
         losses={
             output: "classes" if kind == "cross_entropy" else "values" for output, kind in with_totals.losses.items()
@@ -98,6 +102,8 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         wrt=wrt,
         noise_seed=gradient.noise_seed,
         windows=gradient.windows,
+        inner_size=layout.inner_size,
+        ahead=tuple(forward.ahead_names.values()),
     )
     return Compilation(
         forward,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from codegen.ir import (
     Bound,
     Copy,
+    Entrywise,
     Fill,
     Function,
     Fused,
@@ -117,6 +118,8 @@ class CuPyPrinter(StatementPrinter):
             self.ufuncs.add("matmul")
             left, right, target = (self.matrix(view) for view in (statement.left, statement.right, statement.target))
             return [f"matmul({left}, {right}, out={target})"]
+        if isinstance(statement, Entrywise):
+            return self.entrywise(statement)
         if isinstance(statement, Copy):
             return self.copy(statement)
         if isinstance(statement, Fill):

@@ -9,9 +9,10 @@ import abc
 import base64
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Buffer, Fill, Function, Load, Loop, Program, Statement, Step, View
+from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Program, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
 from codegen.printers import blocks, support, sweep, windows
+from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, wrapped
 from codegen.sweep import Sweep
 from codegen.ufuncs import UFUNCS
@@ -98,11 +99,11 @@ class ModulePrinter(abc.ABC):
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.frame:
-            text += "\n" + self.frame.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
+            text += "\n" + self.frame.replace("{targets}", targets_text(self.program)).replace("{xp}", self.xp)
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         with_forward = any(function.name == "forward" for function in self.program.functions)
-        return f"{text}\n{support.STEP}" if with_forward else text
+        return f"{text}\n{support.STEP}" if with_forward and not self.program.ahead else text
 
     def _imports(self) -> list[str]:
         """The import lines; deepcopy where a state carries more than arrays."""
@@ -154,6 +155,7 @@ class ModulePrinter(abc.ABC):
         self.ufuncs: set[str] = set()
         self.once: list[str] = []
         self.swept: sweep.SweepText | None = None
+        self.swept_added = False
         self.in_blocks = any(isinstance(statement, BlockSweep) for statement in function.body)
         for buffer in function.buffers().values():
             if buffer.storage == "constant":
@@ -176,7 +178,15 @@ class ModulePrinter(abc.ABC):
             loads = [statement for statement in function.body if isinstance(statement, Load)]
             signs = {load.name: self.program.noise_seed for load in loads if load.what == "noise"}
             head = [*self.swept.carried_class(self.xp, signs), "", "", *head]
-        return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
+        return [
+            *head,
+            "",
+            "",
+            *signature(self.program, self.function.name, self.swept is not None),
+            *self._unpack(),
+            *body,
+            *self._result(),
+        ]
 
     @property
     def takes_targets(self) -> bool:
@@ -188,59 +198,14 @@ class ModulePrinter(abc.ABC):
         """Whether the function runs on a part of a sequence."""
         return self.function.name in ("window_loss", "window_gradient")
 
-    def _signature(self) -> list[str]:
-        if self.function.name == "jacobian":
-            return [
-                "def _advance_jacobian(params, inputs, given, sensitivities):",
-                '    """The outputs, their Jacobians and the last state; the sensitivities go T steps on."""',
-            ]
-        if self._window:
-            return windows.signature(self.function.name)
-        if self.function.name == "forward":
-            return [
-                "def forward(params, inputs, state=None):",
-                '    """The outputs for a whole sequence, and the state after it.',
-                "",
-                "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it.",
-                "    Returns outputs (T, batch, size) by name, and the state as a dictionary.",
-                '    """',
-            ]
-        if self.swept is not None:
-            return [
-                "def _advance(params, inputs, targets, given, weights, sensitivities):",
-                '    """The loss, its gradients and the last state; the sensitivities go T steps on."""',
-            ]
-        name, second = self.function.name, self.function.name == "hessian_vector_product"
-        result = {
-            "loss": "The loss",
-            "loss_and_gradient": "The loss and its gradients",
-            "hessian_vector_product": "The matrix of the loss's second derivatives times ``direction``,",
-        }[name]
-        return [
-            f"def {name}(params, {'direction, ' if second else ''}inputs, targets, state=None, weights=None):",
-            f'    """{result} over a whole sequence.',
-            "",
-            "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + self._targets_text() + ".",
-            "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the",
-            "    weighted mean.",
-            '    """',
-        ]
-
-    def _targets_text(self) -> str:
-        """The shape of each output's target."""
-        shapes = {
-            name: "integer classes (T, batch)" if kind == "classes" else f"(T, batch, {self.program.outputs[name]})"
-            for name, kind in self.program.losses.items()
-        }
-        return comment_text(", ".join(f"{name!r} {shape}" for name, shape in shapes.items()))
-
     def _unpack(self) -> list[str]:
         lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
         if self.swept is None:
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
         if self.function.name == "hessian_vector_product":
-            lines += ["    direction = pack(direction).vector", f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+            lines += ["    direction = pack(direction).vector"]
+            lines += [f"    gradient = {self.xp}.empty({self._gradient_size}, DTYPE)"]
         if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product") and not self.in_blocks:
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
@@ -253,9 +218,9 @@ class ModulePrinter(abc.ABC):
             lines += ["    last = {}"]
         if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
-                lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+                lines += [f"    gradient = {self.xp}.empty({self._gradient_size}, DTYPE)"]
             if self.swept is not None:
-                lines += ["    last = {}", f"    swept = {self.xp}.zeros(VECTOR_SIZE, DTYPE)"]
+                lines += ["    last = {}", f"    swept = {self.xp}.zeros({self._gradient_size}, DTYPE)"]
             zeros = f"{self.xp}.zeros"
             if "inputs" in self.program.wrt:
                 lines += [
@@ -293,19 +258,28 @@ class ModulePrinter(abc.ABC):
         if self.function.name == "loss":
             return ["    return loss"]
         if self._window:
-            gradient = ", gradient" if self.function.name == "window_gradient" else ""
+            gradient = f", {self._own_gradient}" if self.function.name == "window_gradient" else ""
             return [f"    return loss{gradient}, last"]
         if self.function.name == "jacobian":
             return ["    return outputs, jacobians, last"]
         if self.swept is not None:
-            lines = ["    gradient += swept"] if self.swept.gradients else []
-            return [*lines, "    return loss, Gradients(gradient), last"]
+            return [*self._add_swept(), f"    return loss, Gradients({self._own_gradient}), last"]
         if self.function.name == "hessian_vector_product":
-            return ["    return Gradients(gradient)"]
+            return [f"    return Gradients({self._own_gradient})"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
-        gradient = "gradient" if "parameters" in self.program.wrt else "None"
+        gradient = self._own_gradient if "parameters" in self.program.wrt else "None"
         return [f"    return loss, Gradients({gradient}{extra}{', state_gradients' if asked[1] else ''})"]
+
+    @property
+    def _own_gradient(self) -> str:
+        """The gradient by the parameters; behind it lies that by effective weights."""
+        return "gradient[:VECTOR_SIZE]" if self.program.inner_size else "gradient"
+
+    @property
+    def _gradient_size(self) -> str:
+        """How many numbers the gradient has, that by effective weights included."""
+        return f"VECTOR_SIZE + {self.program.inner_size}" if self.program.inner_size else "VECTOR_SIZE"
 
     def _workspace_class(self) -> list[str]:
         lines = [
@@ -351,10 +325,19 @@ class ModulePrinter(abc.ABC):
         if isinstance(statement, Sweep):
             return self._note(statement.note, "    ") + self._sweep(statement)
         lines = self._note(statement.note, "    ")
+        if isinstance(statement, Entrywise) and any(view.buffer.storage == "gradient" for view in views_of(statement)):
+            lines = self._add_swept() + lines
         if isinstance(statement, Fill) and statement.once:
             self.once += [f"self.{line}" for line in self.simple(statement)]
             return []
         return lines + ["    " + line for line in self.simple(statement)]
+
+    def _add_swept(self) -> list[str]:
+        """What a sweep added up joins the gradient once, before the gradient goes back through effective weights."""
+        if self.swept is None or not self.swept.gradients or self.swept_added:
+            return []
+        self.swept_added = True
+        return ["    gradient += swept"]
 
     def _note(self, note: str, indent: str) -> list[str]:
         """The comment above a statement: one equation a line."""

@@ -7,6 +7,7 @@ from codegen.ir import (
     Bound,
     Buffer,
     Copy,
+    Entrywise,
     Fill,
     Function,
     Load,
@@ -97,6 +98,8 @@ class NumPyPrinter(StatementPrinter):
         """One or a few lines per statement."""
         if isinstance(statement, MatMul):
             return self._matmul(statement)
+        if isinstance(statement, Entrywise):
+            return self.entrywise(statement)
         if isinstance(statement, Apply):
             return [self._apply(statement)]
         if isinstance(statement, Copy):

@@ -10,14 +10,14 @@ PART = {
 def _part(vector, shape, offset, stride):
     """A parameter as a view of the vector."""
     item = vector.itemsize
-    strides = (stride * item, item) if len(shape) == 2 else (item,)
+    strides = (*(shape[1] * stride * item for _ in shape[2:]), stride * item, item)[-len(shape) :]
     return np.ndarray(shape, vector.dtype, vector, offset * item, strides)
 ''',
     "cp": '''
 def _part(vector, shape, offset, stride):
     """A parameter as a view of the vector."""
     item = vector.itemsize
-    strides = (stride * item, item) if len(shape) == 2 else (item,)
+    strides = (*(shape[1] * stride * item for _ in shape[2:]), stride * item, item)[-len(shape) :]
     return cp.lib.stride_tricks.as_strided(vector[offset:], shape, strides)
 ''',
 }
@@ -242,6 +242,19 @@ def _erf(x, out):
         86.7072140885989742329, 354.937778887819891062, 975.708501743205489753, 1823.90916687909736289,
         2246.33760818710981792, 1656.66309194161350182, 557.535340817727675546], a)
     out[...] = np.where(np.abs(x) < 1.0, small, np.sign(x) * (1.0 - tail))
+    return out
+''',
+    "_softmax": '''
+def _softmax(x):
+    """exp(x) divided by its sum over the first axis, for any x."""
+    x = {xp}.exp(x - x.max(axis=0))
+    return x / x.sum(axis=0)
+''',
+    "_of": '''
+def _of(function, x):
+    """The values of a function that writes to an array."""
+    out = {xp}.empty_like(x)
+    function(x, out=out)
     return out
 ''',
     "_logsumexp": '''
