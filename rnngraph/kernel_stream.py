@@ -42,7 +42,7 @@ class Stream:
 
     def belongs_to(self, module: Any) -> bool:
         """Whether it runs the code of that emitted module."""
-        return isinstance(self._stream, module.Stream)
+        return hasattr(module, "Stream") and isinstance(self._stream, module.Stream)
 
     def __repr__(self) -> str:
         return f"Stream({list(self._shapes)}, batch={self.batch}, time={self.time})"

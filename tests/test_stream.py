@@ -167,6 +167,18 @@ def test_parameters_changed_in_place_and_replaced() -> None:
     assert_all_close(stepped(stream, problem, 6, 9), expected, TOLERANCE, "replaced")
 
 
+def test_nodes_may_be_called_as_what_the_text_uses() -> None:
+    names = ["step", "start", "row", "work", "ROWS", "Stream", "inputs", "rows", "_ring", "StreamWorkspace", "steps_1"]
+    graph = nx.MultiDiGraph()
+    graph.add_node("views", kind="input", size=2)
+    for name in names:
+        graph.add_node(name, size=2, activation="tanh", kind="output")
+        graph.add_edge("views", name, delay=[0, 2])
+        graph.add_edge(name, name, delay=1)
+        graph.add_edge(name, names[0], delay=3, parameter=f"V_{name}")
+    check_stream(graph, 0, "numpy", batch=2)
+
+
 def test_learned_initial_values_are_those_of_the_present_parameters() -> None:
     graph = delayed(2)
     graph.nodes["a"]["initial"] = "parameter"

@@ -228,7 +228,7 @@ def release_workspaces():
 
 STEP = '''
 def step(params, state, inputs):
-    """One time step, for streams: inputs and outputs (batch, size) by name. Returns the outputs and the next state."""
+    """One time step, (batch, size) by name: returns the outputs and the next state, and leaves ``state`` as it is."""
     outputs, state = forward(params, {name: value[None] for name, value in inputs.items()}, state)
     return {name: value[0] for name, value in outputs.items()}, state
 '''
