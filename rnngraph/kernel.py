@@ -21,7 +21,7 @@ from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.jacobian import jacobian_by_bptt
 from rnngraph.kernel_stream import Stream, check_streams
 from rnngraph.memory import LIMIT, sensitivity_memory
-from rnngraph.output_jacobian import jacobian_program
+from rnngraph.output_jacobian import by_parameters, jacobian_program
 from rnngraph.program import Compilation
 from rnngraph.streaming import WindowStream, advance, array_module, start_stream
 from rnngraph.system import System
@@ -284,11 +284,11 @@ class Kernel:
         P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
         "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
         alone); unless it is given, "rtrl" where that goes. It does not depend on the kernel's own rule; its code is
-        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead or has effective
-        weights (masks, learned delays, expressions of parameters), DataError for bad data.
+        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead, DataError for bad
+        data.
         """
         forward = self.compilation.forward
-        method = method or ("rtrl" if forward.look_ahead is None and not forward.weights else "bptt")
+        method = method or ("rtrl" if forward.look_ahead is None else "bptt")
         if method == "rtrl":
             nodes = dict(state) if isinstance(state, Mapping) else state  # a given state is held fixed
             return self.outputs_and_jacobian(params, inputs, nodes)[1]
@@ -319,10 +319,9 @@ class Kernel:
         module = self.jacobian_module
         nodes = self._carried(state, self._state(state, batch), batch, module)
         self._jacobian_memory.check(batch)
-        result: tuple[dict[str, Array], dict[str, Array], Any] = module.jacobian(
-            module.Parameters(self._parameters(params).vector), checked, nodes
-        )
-        return result
+        own = self._parameters(params)
+        outputs, jacobians, last = module.jacobian(module.Parameters(own.vector), checked, nodes)
+        return outputs, by_parameters(self.compilation, own, jacobians), last
 
     @property
     def jacobian_module(self) -> Any:

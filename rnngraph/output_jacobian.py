@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from codegen.ir import Program
 from rnngraph.display import as_text
-from rnngraph.errors import UnsupportedError
+from rnngraph.effective import as_parameters, pull_back
 from rnngraph.lower import lower
 from rnngraph.program import Compilation
 from rnngraph.schedule import build_schedule
 from rnngraph.sensitivity import output_sensitivities
+from rnngraph.weight_jacobian import WeightJacobian
+
+Array = NDArray[Any]
 
 
 def jacobian_program(compilation: Compilation) -> Program:
     """The program of the Jacobians of the outputs by the parameters, by RTRL (its function is "jacobian").
 
-    Raises UnsupportedError for a network that looks ahead or has effective weights.
+    Its Jacobians are by the parameters and by effective weights, one after the other, as the gradient vector is laid
+    out. Raises UnsupportedError for a network that looks ahead.
     """
-    if compilation.forward.weights:
-        name = compilation.forward.weights[-1].name
-        raise UnsupportedError(
-            "jacobian", f"the effective weight {name!r} (a mask, a learned delay or an expression of parameters)",
-            "weights that are parameters themselves, for method='rtrl'", "use kernel.jacobian(..., method='bptt')",
-        )  # fmt: skip
-    system = output_sensitivities(compilation.forward)
+    forward_system = compilation.forward
+    system = pull_back(output_sensitivities(as_parameters(forward_system)), forward_system)
     forward = compilation.program.functions[0]
     function = lower(build_schedule(system), compilation.layout, "jacobian")
     title = compilation.program.title.partition(". ")[0]
@@ -35,3 +38,14 @@ def jacobian_program(compilation: Compilation) -> Program:
         header=tuple(as_text(system).splitlines()),
         losses={},
     )
+
+
+def by_parameters(
+    compilation: Compilation, params: Mapping[str, Any], jacobians: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The Jacobians that the program gives, (..., parameters and effective weights) by output, by the parameters."""
+    system = compilation.forward
+    if not system.weights:
+        return dict(jacobians)
+    chain = WeightJacobian(system, compilation.layout, {name: params[name] for name in system.parameters})
+    return {name: chain.pull_back(jacobian) for name, jacobian in jacobians.items()}
