@@ -25,10 +25,13 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    Staggered,
     Statement,
     Step,
     Store,
     View,
+    loops_of,
+    turns,
 )
 from codegen.ufuncs import UFUNCS
 
@@ -58,9 +61,9 @@ class Interpreter:
         return self.results
 
     def _execute(self, statement: Statement, t: int | None) -> None:
-        if isinstance(statement, Loop):
-            for step in range(self.T, 0, -1) if statement.backward else range(1, self.T + 1):
-                for inner in statement.body:
+        if isinstance(statement, Loop | Staggered):
+            for number, step in turns(statement, self.T):
+                for inner in loops_of(statement)[number].body:
                     self._execute(inner, step)
         elif isinstance(statement, MatMul):
             target = self._array(statement.target, t, flat=True)

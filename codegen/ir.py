@@ -6,6 +6,7 @@ Grammar
 
     Function   = name, buffers, body
     statement  = Loop        for t = 1..T (or T..1): body
+               | Staggered   loops that take turns, each at a t of its own
                | Sweep       for t = 1..T: statements on matrices per sequence (codegen.sweep)
                | MatMul      target (+)= left @ right
                | Assign      target = pointwise expression of the operands        (expression: sympy)
@@ -33,8 +34,8 @@ alike: the parameters, the direction in which derivatives are taken, the result.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,21 @@ class Loop:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Staggered:
+    """Loops that take turns, all forward or all backward: in step n, ``parts[k]`` runs for t = n + ``shifts[k]``, where
+    this lies in 1..T. What one reads of another's values at other t must have been computed by then."""
+
+    parts: tuple[Loop, ...]
+    shifts: tuple[int, ...]
+    note: str = ""
+
+    @property
+    def backward(self) -> bool:
+        """Whether n goes down."""
+        return self.parts[0].backward
+
+
 class Opaque(abc.ABC):
     """A statement of another file's grammar (codegen.sweep): what passes need to know of it."""
 
@@ -258,7 +274,9 @@ class Opaque(abc.ABC):
         """The statement with every view's buffer changed."""
 
 
-Statement = MatMul | Assign | Entrywise | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Opaque
+Statement = (
+    MatMul | Assign | Entrywise | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Staggered | Opaque
+)
 
 
 @dataclass(frozen=True)
@@ -277,8 +295,8 @@ class Function:
         """Every statement, those inside loops included."""
         for statement in self.body:
             yield statement
-            if isinstance(statement, Loop):
-                yield from statement.body
+            for loop in loops_of(statement):
+                yield from loop.body
 
     def buffers(self) -> dict[str, Buffer]:
         """The buffers it uses, by name, in the order of first use."""
@@ -338,8 +356,31 @@ class Program:
         return any(isinstance(statement, Opaque) for function in self.functions for statement in function.body)
 
 
+def loops_of(statement: Statement) -> tuple[Loop, ...]:
+    """The loops of a statement: a Loop itself, the parts of a Staggered, else none."""
+    if isinstance(statement, Staggered):
+        return statement.parts
+    return (statement,) if isinstance(statement, Loop) else ()
+
+
+def turns(statement: Loop | Staggered, T: int) -> Iterator[tuple[int, int]]:
+    """Which of the statement's loops runs for which t, in running order."""
+    shifts = statement.shifts if isinstance(statement, Staggered) else (0,)
+    steps = range(1 - max(shifts), T - min(shifts) + 1)
+    for step in reversed(steps) if statement.backward else steps:
+        yield from ((k, step + shift) for k, shift in enumerate(shifts) if 1 <= step + shift <= T)
+
+
+def map_bodies(
+    statement: Loop | Staggered, change: Callable[[tuple[Statement, ...]], Iterable[Statement]]
+) -> Loop | Staggered:
+    """The statement with the body of each of its loops changed."""
+    loops = tuple(replace(loop, body=tuple(change(loop.body))) for loop in loops_of(statement))
+    return replace(statement, parts=loops) if isinstance(statement, Staggered) else loops[0]
+
+
 def views_of(statement: Statement) -> list[View]:
-    """The views a statement touches, target first; those of a loop's body are not included."""
+    """The views a statement touches, target first; those in a loop are not included."""
     if isinstance(statement, MatMul):
         return [statement.target, statement.left, statement.right]
     if isinstance(statement, Fused):
@@ -361,4 +402,4 @@ def views_of(statement: Statement) -> list[View]:
 
 def written(statement: Statement) -> View | None:
     """The view a statement writes, if any; a Fused writes several: see its parts."""
-    return None if isinstance(statement, Loop | Store | Fused | Opaque) else statement.target
+    return None if isinstance(statement, Loop | Staggered | Store | Fused | Opaque) else statement.target

@@ -21,7 +21,7 @@ from codegen.names import mangle
 from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
-from codegen.printers.module import wrapped
+from codegen.printers.loops import wrapped
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text
 

@@ -203,6 +203,8 @@ class _Placement:
         number = self.schedule.component_of.get(name)
         if number is None or not self.schedule.components[number].loop or name in self.pinned:
             return True
+        if self.schedule.components[number].shifts:  # its readers are at another t
+            return True
         if self.states.get(name, 0) > 1 or self.ahead.get(name, 0) > 1:
             return True
         next_step = -1 if self.schedule.components[number].backward else 1

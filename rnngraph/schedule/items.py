@@ -91,11 +91,15 @@ Item = Product | Pointwise | UnitReduction
 
 @dataclass(frozen=True)
 class Component:
-    """Items in the order in which they run; ``loop`` when they are stepped, ``backward`` when from t = T to 1."""
+    """Items in the order in which they run; ``loop`` when they are stepped, ``backward`` when from t = T to 1.
+
+    ``shifts``, where a loop mixes delays and look-aheads: one number per item, which in step n computes t = n + shift.
+    """
 
     items: tuple[Item, ...]
     loop: bool = False
     backward: bool = False
+    shifts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
