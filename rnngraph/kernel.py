@@ -159,6 +159,11 @@ class Kernel:
         )
         return result
 
+    @property
+    def causal(self) -> bool:
+        """Whether the network reads the present and the past alone: no edge looks ahead."""
+        return not self.program.ahead
+
     def step(self, params: Arrays, state: Arrays | None, inputs: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """One time step, for streams: inputs and outputs (batch, size) by name; returns the next state too. Raises
         UnsupportedError for a network that looks ahead."""

@@ -400,4 +400,6 @@ class _Lowering:
 
 
 def _slot_label(slot: Slot) -> str:
-    return slot.signal if slot.delay == 0 else f"{slot.signal}_delayed_{slot.delay}"
+    if slot.delay == 0:
+        return slot.signal
+    return f"{slot.signal}_delayed_{slot.delay}" if slot.delay > 0 else f"{slot.signal}_ahead_{-slot.delay}"

@@ -15,6 +15,7 @@ import networkx as nx
 
 from rnngraph.errors import GraphError
 from rnngraph.zoo.classic import elman, feedforward, fully_recurrent, jordan, narx, tdnn
+from rnngraph.zoo.directions import bidirectional
 from rnngraph.zoo.gated import SQUASHING_G_1997, SQUASHING_H_1997, gru, lstm
 from rnngraph.zoo.stacking import STACKABLE, stack, stacked
 
@@ -23,6 +24,7 @@ __all__ = [
     "SQUASHING_G_1997",
     "SQUASHING_H_1997",
     "STACKABLE",
+    "bidirectional",
     "elman",
     "example",
     "feedforward",
@@ -46,6 +48,7 @@ NETWORKS: dict[str, Callable[..., nx.MultiDiGraph]] = {
     "lstm": lstm,
     "gru": gru,
     "stacked": stacked,
+    "bidirectional": bidirectional,
 }
 
 _EXAMPLE_ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -58,6 +61,7 @@ _EXAMPLE_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "lstm": (3, 8),
     "gru": (3, 8),
     "stacked": ("lstm", 3, 8, 2),
+    "bidirectional": ("lstm", 3, 8, 2),
 }
 
 
