@@ -16,12 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.describe import IRError, describe, view_text
-from codegen.ir import Buffer, Function, Fused, Loop, Span, Statement, Step, View, views_of, written
+from codegen.ir import (
+    Buffer,
+    Function,
+    Fused,
+    Loop,
+    Span,
+    Staggered,
+    Statement,
+    Step,
+    View,
+    loops_of,
+    views_of,
+    written,
+)
+from codegen.walk import turns
 
 
 def check_dataflow(function: Function, T: int) -> None:
     """Raise IRError for what the module's docstring lists. The shapes must be right already."""
     _Run(function, T).run()
+
+
+def numbered_in(statement: Statement) -> list[list[tuple[str, Statement]]]:
+    """For each loop of a statement, the statements inside with their numbers: 1, 2, ..., or 1.1, 1.2, ... by part."""
+    return [
+        [
+            (f"{part}.{k}" if isinstance(statement, Staggered) else str(k), inside)
+            for k, inside in enumerate(loop.body, 1)
+        ]
+        for part, loop in enumerate(loops_of(statement), 1)
+    ]
 
 
 @dataclasses.dataclass
@@ -36,12 +61,13 @@ class _Run:
 
     def run(self) -> None:
         for number, statement in enumerate(self.function.body, start=1):
-            if not isinstance(statement, Loop):
+            if not isinstance(statement, Loop | Staggered):
                 self._execute(f"statement {number}", statement, 0)
                 continue
-            for t in range(self.T, 0, -1) if statement.backward else range(1, self.T + 1):
-                for inner, inside in enumerate(statement.body, start=1):
-                    self._execute(f"statement {number}.{inner} at t = {t}", inside, t)
+            inner = numbered_in(statement)
+            for part, t in turns(statement, self.T):
+                for place, inside in inner[part]:
+                    self._execute(f"statement {number}.{place} at t = {t}", inside, t)
         for buffer in self.function.buffers().values():
             if buffer.storage == "gradient" and not self._flags(buffer).all():
                 missing = np.argwhere(~self._flags(buffer))[0].tolist()

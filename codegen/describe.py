@@ -12,6 +12,7 @@ from codegen.ir import (
     Loop,
     Reduce,
     Span,
+    Staggered,
     Statement,
     Step,
     Store,
@@ -75,8 +76,8 @@ def view_text(view: View) -> str:
 
 def describe(statement: Statement) -> str:
     """A statement in one line, for messages."""
-    if isinstance(statement, Loop):
-        return "Loop"
+    if isinstance(statement, Loop | Staggered):
+        return type(statement).__name__
     if isinstance(statement, Fused):
         return f"Fused [{'; '.join(map(describe, statement.parts))}]"
     views = views_of(statement)

@@ -27,12 +27,15 @@ from codegen.ir import (
     Span,
     Stack,
     StackMatMul,
+    Staggered,
     Statement,
     Step,
     Store,
     View,
+    loops_of,
 )
 from codegen.ufuncs import UFUNCS
+from codegen.walk import turns
 
 Array = NDArray[Any]
 
@@ -60,9 +63,9 @@ class Interpreter:
         return self.results
 
     def _execute(self, statement: Statement, t: int | None) -> None:
-        if isinstance(statement, Loop):
-            for step in range(self.T, 0, -1) if statement.backward else range(1, self.T + 1):
-                for inner in statement.body:
+        if isinstance(statement, Loop | Staggered):
+            for number, step in turns(statement, self.T):
+                for inner in loops_of(statement)[number].body:
                     self._execute(inner, step)
         elif isinstance(statement, MatMul):
             target = self._array(statement.target, t, flat=True)

@@ -6,6 +6,7 @@ Grammar
 
     Function   = name, buffers, body
     statement  = Loop        for t = 1..T (or T..1): body
+               | Staggered   loops that take turns, each at a t of its own
                | Sweep       for t = 1..T: statements on matrices per sequence (codegen.sweep)
                | MatMul      target (+)= left @ right
                | StackMatMul target = stack @ right, or stack^T @ right; the stack is never whole (after stack_products)
@@ -36,7 +37,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -286,6 +287,21 @@ class Loop:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Staggered:
+    """Loops that take turns, all forward or all backward: in step n, ``parts[k]`` runs for t = n + ``shifts[k]``, where
+    this lies in 1..T. What one reads of another's values at other t must have been computed by then."""
+
+    parts: tuple[Loop, ...]
+    shifts: tuple[int, ...]
+    note: str = ""
+
+    @property
+    def backward(self) -> bool:
+        """Whether n goes down."""
+        return self.parts[0].backward
+
+
 class Opaque(abc.ABC):
     """A statement of another file's grammar (codegen.sweep): what passes need to know of it."""
 
@@ -301,7 +317,20 @@ class Opaque(abc.ABC):
 
 
 Statement = (
-    MatMul | StackMatMul | Assign | Entrywise | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Opaque
+    MatMul
+    | StackMatMul
+    | Assign
+    | Entrywise
+    | Apply
+    | Fused
+    | Copy
+    | Fill
+    | Reduce
+    | Load
+    | Store
+    | Loop
+    | Staggered
+    | Opaque
 )
 
 
@@ -324,8 +353,8 @@ class Function:
         """Every statement, those inside loops included."""
         for statement in self.body:
             yield statement
-            if isinstance(statement, Loop):
-                yield from statement.body
+            for loop in loops_of(statement):
+                yield from loop.body
 
     def buffers(self) -> dict[str, Buffer]:
         """The buffers it uses, by name, in the order of first use."""
@@ -343,57 +372,15 @@ class Function:
         return 1 + max(lengths, default=0)
 
 
-@dataclass(frozen=True)
-class NamedParameter:
-    """Where a named parameter lies in the vector: a (part of a) block of ``stride`` columns that starts at
-    ``offset``."""
-
-    name: str
-    shape: tuple[int, ...]
-    offset: int
-    stride: int
-    rule: str  # the initialisation's name
-
-
-@dataclass(frozen=True)
-class Program:
-    """All that a printer needs: the functions over one parameter layout, and what the caller gives and gets.
-
-    ``inputs``, ``outputs``: name -> size. ``states``: name -> (depth, size, initial number or parameter name).
-    ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
-    equations).
-    ``ahead``: the states that lie after the sequence. ``inner_size``: how many numbers the gradient has behind those of
-    the parameters, by effective weights.
-    ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
-    differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
-    "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
-    """
-
-    functions: tuple[Function, ...]
-    parameters: tuple[NamedParameter, ...]
-    vector_size: int
-    inputs: dict[str, int]
-    outputs: dict[str, int]
-    states: dict[str, tuple[int, int, float | str]]
-    losses: dict[str, str]
-    dtype: str
-    title: str
-    header: tuple[str, ...]
-    rules: dict[str, str]
-    wrt: tuple[str, ...] = ("parameters",)
-    windows: tuple[int, int] | None = None
-    noise_seed: int = 0
-    inner_size: int = 0
-    ahead: tuple[str, ...] = ()
-
-    @property
-    def online(self) -> bool:
-        """Whether its gradient goes forward in time."""
-        return any(isinstance(statement, Opaque) for function in self.functions for statement in function.body)
+def loops_of(statement: Statement) -> tuple[Loop, ...]:
+    """The loops of a statement: a Loop itself, the parts of a Staggered, else none."""
+    if isinstance(statement, Staggered):
+        return statement.parts
+    return (statement,) if isinstance(statement, Loop) else ()
 
 
 def views_of(statement: Statement) -> list[View]:
-    """The views a statement touches, target first; those of a loop's body are not included."""
+    """The views a statement touches, target first; those in a loop are not included."""
     if isinstance(statement, MatMul):
         return [statement.target, statement.left, statement.right]
     if isinstance(statement, StackMatMul):
@@ -418,27 +405,4 @@ def views_of(statement: Statement) -> list[View]:
 
 def written(statement: Statement) -> View | None:
     """The view a statement writes, if any; a Fused writes several: see its parts."""
-    return None if isinstance(statement, Loop | Store | Fused | Opaque) else statement.target
-
-
-def map_views(statement: Statement, change: Callable[[View], View]) -> Statement:
-    """The statement with every view changed; an Opaque's views keep all but their buffers."""
-    if isinstance(statement, Loop):
-        return replace(statement, body=tuple(map_views(inner, change) for inner in statement.body))
-    if isinstance(statement, Opaque):
-        return statement.map_buffers(lambda buffer: change(View(buffer)).buffer)
-    values: dict[str, object] = {}
-    for entry in fields(statement):
-        value = getattr(statement, entry.name)
-        if isinstance(value, View):
-            values[entry.name] = change(value)
-        elif isinstance(value, Stack):
-            taps = tuple(replace(each, source=change(each.source)) for each in value.taps)
-            values[entry.name] = replace(value, taps=taps)
-        elif entry.name == "arguments":
-            values[entry.name] = tuple(change(a) if isinstance(a, View) else a for a in value)
-        elif entry.name == "operands":
-            values[entry.name] = tuple((symbol, change(view)) for symbol, view in value)
-        elif entry.name == "parts":
-            values[entry.name] = tuple(map_views(part, change) for part in value)
-    return replace(statement, **values)  # type: ignore[arg-type]
+    return None if isinstance(statement, Loop | Staggered | Store | Fused | Opaque) else statement.target

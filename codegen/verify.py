@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from codegen.dataflow import check_dataflow
+from codegen.dataflow import check_dataflow, numbered_in
 from codegen.describe import IRError, axes, describe, length_text, shape_text, view_text
 from codegen.functions import FUNCTIONS, PointwiseFunction
 from codegen.ir import (
@@ -34,10 +34,12 @@ from codegen.ir import (
     Reduce,
     Span,
     StackMatMul,
+    Staggered,
     Statement,
     Step,
     Store,
     View,
+    loops_of,
     views_of,
     written,
 )
@@ -69,9 +71,9 @@ def verify_function(function: Function) -> None:
 def _numbered(function: Function) -> Iterator[tuple[str, Statement, Loop | None]]:
     for number, statement in enumerate(function.body, start=1):
         yield str(number), statement, None
-        if isinstance(statement, Loop):
-            for inner, inside in enumerate(statement.body, start=1):
-                yield f"{number}.{inner}", inside, statement
+        for loop, inner in zip(loops_of(statement), numbered_in(statement), strict=True):
+            for place, inside in inner:
+                yield f"{number}.{place}", inside, loop
 
 
 def _check_buffers(function: Function) -> None:
@@ -167,6 +169,8 @@ class _Check:
             self._entrywise(statement)
         elif self.in_loop:
             self._fail(f"a {type(statement).__name__} inside a loop", "it outside")
+        elif isinstance(statement, Staggered):
+            self._staggered(statement)
         elif isinstance(statement, Load):
             self._load(statement)
         elif isinstance(statement, Store):
@@ -330,6 +334,14 @@ class _Check:
             self._fail("a source in the target's memory", "memory of its own")
         if statement.unless_state is not None and not statement.accumulate:
             self._fail("a target that is left unset when a state is given", "accumulate=True with unless_state")
+
+    def _staggered(self, statement: Staggered) -> None:
+        if len(statement.parts) < 2 or len(statement.parts) != len(statement.shifts):
+            self._fail(
+                f"{len(statement.parts)} parts with {len(statement.shifts)} shifts", "a shift for each of 2 or more"
+            )
+        if len({part.backward for part in statement.parts}) > 1:
+            self._fail("parts that go forward and parts that go backward", "one direction")
 
     def _load(self, statement: Load) -> None:
         if statement.what not in LOADS:

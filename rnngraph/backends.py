@@ -7,9 +7,9 @@ from types import ModuleType
 
 import numpy as np
 
-from codegen.ir import Program
 from codegen.load import load_source
 from codegen.printers import print_cupy, print_numpy
+from codegen.program import Program
 from rnngraph.errors import BackendError, OptionError, UnsupportedError
 
 PRINTERS: Mapping[str, Callable[[Program], str]] = {"numpy": print_numpy, "cupy": print_cupy}

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Assign, Bound, Function, Loop, MatMul, Span, Statement, View
+from codegen.ir import Assign, Bound, Function, MatMul, Span, Statement, View, loops_of
 from codegen.sweep import Contract, Record, RowAssign, RowProduct, Seed, Sweep
 from rnngraph.program import Compilation
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One component of a function's schedule. ``how`` is "batched", "stepped forward" or "stepped backward"."""
+    """One component of a function's schedule. ``how`` is "batched", "stepped forward" or "stepped backward",
+    ", staggered" where a loop mixes delays and look-aheads."""
 
     function: str
     how: str
@@ -65,6 +66,7 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
     for name, schedule in compilation.schedules.items():
         for component in schedule.components:
             how = "batched" if not component.loop else f"stepped {'backward' if component.backward else 'forward'}"
+            how += ", staggered" if component.shifts else ""
             computes = tuple(signal for item in component.items for signal in item.defines)
             if stages and how == "batched" and stages[-1].how == how and stages[-1].function == name:
                 stages[-1] = Stage(name, how, stages[-1].computes + computes)
@@ -111,10 +113,8 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
 def _flops(function: Function, T: int, batch: int) -> int:
     total = 0
     for statement in function.body:
-        if isinstance(statement, Loop):
-            total += T * sum(_cost(inner, T, batch) for inner in statement.body)
-        else:
-            total += _cost(statement, T, batch)
+        total += _cost(statement, T, batch)
+        total += T * sum(_cost(inner, T, batch) for loop in loops_of(statement) for inner in loop.body)
     return total
 
 

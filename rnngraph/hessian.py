@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import sympy
 
-from codegen.ir import Program
+from codegen.program import Program
 from rnngraph.display import as_text, inline
 from rnngraph.equations import (
     BoundarySum,

@@ -23,7 +23,7 @@ from rnngraph.kernel_stream import Stream, check_streams
 from rnngraph.memory import LIMIT, sensitivity_memory
 from rnngraph.output_jacobian import by_parameters, jacobian_program
 from rnngraph.program import Compilation
-from rnngraph.streaming import WindowStream, advance, array_module, start_stream
+from rnngraph.streaming import WindowStream, advance, array_module, carried_state, start_stream
 from rnngraph.system import System
 
 Array = NDArray[Any]
@@ -158,6 +158,11 @@ class Kernel:
         )
         return result
 
+    @property
+    def causal(self) -> bool:
+        """Whether the network reads the present and the past alone: no edge looks ahead."""
+        return not self.program.ahead
+
     def stream(self, params: Arrays, batch: int = 1, state: Arrays | None = None) -> Stream:
         """A stream of ``batch`` sequences that starts from ``state``, or from a part of it, and then goes one step at a
         time, in place: ``outputs = stream.step({"x": x_t})``. It is several times as fast as ``step``.
@@ -241,12 +246,12 @@ class Kernel:
         stream = state if isinstance(state, WindowStream) else None
         if self.program.windows is not None and (stream is None or stream.owner is not self.module):
             stream = None
-            self._carried(state, state, 0, None)  # refuses what another kernel carries on
+            carried_state(state, state, 0, None)  # refuses what another kernel carries on
         xs, ys, given, _ = self._data(steps[0], steps[1], None if isinstance(state, WindowStream) else state, None)
         batch = _batch(xs)
         if self.program.windows is None:
             self._memory.check(batch)
-            nodes = self._carried(state, given, batch, self.module)
+            nodes = carried_state(state, given, batch, self.module)
             result: tuple[float, Any, Any] = self.module.advance(self._parameters(params), nodes, xs, ys)
             return result
         xp = array_module(self.module, self.backend)
@@ -317,7 +322,7 @@ class Kernel:
         Raises OptionError where the sensitivities of so many sequences need more than the kernel's memory limit."""
         checked, _, batch = self._inputs(inputs)
         module = self.jacobian_module
-        nodes = self._carried(state, self._state(state, batch), batch, module)
+        nodes = carried_state(state, self._state(state, batch), batch, module)
         self._jacobian_memory.check(batch)
         own = self._parameters(params)
         outputs, jacobians, last = module.jacobian(module.Parameters(own.vector), checked, nodes)
@@ -332,28 +337,6 @@ class Kernel:
                 self._jacobian_memory = sensitivity_memory(self.compilation.forward, program, self._memory.limit)
                 self._jacobians = load_module(PRINTERS[self.backend](program), self.backend)
             return self._jacobians
-
-    @staticmethod
-    def _carried(state: Any, nodes: Any, batch: int, module: Any) -> Any:
-        """The state as it is where it carries what ``module`` made, else the checked nodes; DataError for that of
-        another kernel or of an earlier step."""
-        carried: Any = getattr(state, "sensitivities", None)
-        if carried is None and not isinstance(state, WindowStream):
-            return nodes
-        kinds = [getattr(module, name) for name in ("Sensitivities", "Block") if hasattr(module, name)]
-        if type(carried) not in kinds:
-            raise DataError(
-                "state", "what another kernel carries on", "None, or what this kernel returned",
-                "start with None, or give dict(state): the values of the nodes alone",
-            )  # fmt: skip
-        if carried.batch != batch:
-            raise DataError("state", f"sensitivities of {carried.batch} sequences", f"{batch}", "start with None")
-        if state.time != carried.time:
-            raise DataError(
-                "state", f"that of step {state.time}", f"that of step {carried.time}, the last one",
-                "pass on what the last call returned, or a copy(): a call changes it in place",
-            )  # fmt: skip
-        return state
 
     def hessian_vector_product(
         self,

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import numbers
 
-from codegen.ir import Program
+from codegen.program import Program
 from codegen.sweep import RowBuffer, Sweep
 from rnngraph.cost import contribution_reads, forward_signals
 from rnngraph.errors import OptionError, UnsupportedError

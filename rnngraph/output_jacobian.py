@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from codegen.ir import Program
+from codegen.program import Program
 from rnngraph.display import as_text
 from rnngraph.effective import as_parameters, pull_back
 from rnngraph.lower import lower

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import networkx as nx
 
 from rnngraph.errors import CycleError, GraphError
 from rnngraph.model import Edge, Node
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def check_cycles(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> None:
@@ -74,7 +77,7 @@ def _check_mixed(nodes: Mapping[str, Node], loop: nx.MultiDiGraph) -> None:
     _check_instant({name: nodes[name] for name in nodes if name in loop}, still, shifted=True)
 
 
-def shifts(nodes: Iterable[str], reads: Iterable[tuple[str, str, int]]) -> dict[str, int] | None:
+def shifts(nodes: Iterable[Name], reads: Iterable[tuple[Name, Name, int]]) -> dict[Name, int] | None:
     """How far each node of a loop may run ahead so that nothing is read before it is computed.
 
     ``reads``: (source, destination, delay). With the result p, all delay + p[source] - p[destination] are >= 0, or,

@@ -9,7 +9,7 @@ import time
 
 import networkx as nx
 
-from codegen.ir import Program
+from codegen.program import Program
 from rnngraph.derive import derive_model
 from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_numbers, inline
 from rnngraph.gradient import differentiate

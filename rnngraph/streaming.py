@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from rnngraph.errors import DataError
+
 Arrays = Mapping[str, Any]
 
 
@@ -100,3 +102,25 @@ def advance(
 def array_module(module: Any, backend: str) -> Any:
     """The array module of an emitted module: numpy, or cupy."""
     return module.cp if backend == "cupy" else np
+
+
+def carried_state(state: Any, nodes: Any, batch: int, module: Any) -> Any:
+    """The state as it is where it carries what ``module`` made, else the checked nodes; DataError for that of
+    another kernel or of an earlier step."""
+    carried: Any = getattr(state, "sensitivities", None)
+    if carried is None and not isinstance(state, WindowStream):
+        return nodes
+    kinds = [getattr(module, name) for name in ("Sensitivities", "Block") if hasattr(module, name)]
+    if type(carried) not in kinds:
+        raise DataError(
+            "state", "what another kernel carries on", "None, or what this kernel returned",
+            "start with None, or give dict(state): the values of the nodes alone",
+        )  # fmt: skip
+    if carried.batch != batch:
+        raise DataError("state", f"sensitivities of {carried.batch} sequences", f"{batch}", "start with None")
+    if state.time != carried.time:
+        raise DataError(
+            "state", f"that of step {state.time}", f"that of step {carried.time}, the last one",
+            "pass on what the last call returned, or a copy(): a call changes it in place",
+        )  # fmt: skip
+    return state

@@ -247,8 +247,8 @@ def random_problem(
     state = None
     if rng.random() < 0.5 if with_state is None else with_state:
         state = {
-            node: rng.normal(scale=0.5, size=(abs(depth), batch, size[node]))
-            for node, depth in reference.state_depths(graph).items()
+            name: rng.normal(scale=0.5, size=(abs(depth), batch, size[reference.state_node(graph, name)]))
+            for name, depth in reference.state_depths(graph).items()
             if rng.random() < 0.7
         }
     return Problem(parameters, inputs, targets, weights, state)

@@ -273,15 +273,23 @@ def parameter_shapes(graph: nx.MultiDiGraph) -> dict[str, tuple[int, ...]]:
 
 
 def state_depths(graph: nx.MultiDiGraph) -> dict[str, int]:
-    """Node to the number of its values in the state; negative where the node is read ahead of time."""
-    depths: dict[str, int] = {}
+    """Name in the state to the number of values; negative for those after the sequence, of a node that is read ahead of
+    time, which are called "<node>:ahead" where there are values before it, too."""
+    delays: dict[str, set[int]] = {}
     for term in _terms(graph):
-        depth = depths.setdefault(term.source, 0)
-        if term.delay * depth < 0:
-            raise ValueError(f"the reference has no node that is read both late and ahead: {term.source}")
-        if abs(term.delay) > abs(depth):
-            depths[term.source] = term.delay
-    return {node: depth for node, depth in depths.items() if depth}
+        delays.setdefault(term.source, {0}).add(term.delay)
+    depths = {}
+    for node, found in delays.items():
+        if max(found):
+            depths[node] = max(found)
+        if min(found):
+            depths[f"{node}:ahead" if max(found) else node] = min(found)
+    return depths
+
+
+def state_node(graph: nx.MultiDiGraph, name: str) -> str:
+    """The node whose values stand under ``name`` in a state."""
+    return name if name in graph else name.removesuffix(":ahead")
 
 
 @dataclass(frozen=True)
@@ -321,10 +329,10 @@ class _Run:
             if _is_input(graph, node):
                 sequence = np.asarray(inputs[node], dtype=np.float64)
                 self.values.update({(node, t): Variable(sequence[t - 1]) for t in range(1, self.steps + 1)})
-        self.boundary = {node: self._boundary_times(node) for node in self.depths}
-        for node, times in self.boundary.items():
-            for k, t in enumerate(times):
-                given = None if state is None else state.get(node)
+        self.boundary = {name: self._outside(name, depth) for name, depth in self.depths.items()}
+        for name, places in self.boundary.items():
+            for k, (node, t) in enumerate(places):
+                given = None if state is None else state.get(name)
                 self.values[node, t] = self._initial(node) if given is None else Variable(np.asarray(given)[k])
         order: TopologicalSorter[tuple[str, int]] = TopologicalSorter()
         for t in range(1, self.steps + 1):
@@ -334,9 +342,9 @@ class _Run:
             if (node, t) not in self.values:
                 self.values[node, t] = self._node(node, t)
 
-    def _boundary_times(self, node: str) -> range:
-        depth = self.depths[node]
-        return range(1 - depth, 1) if depth > 0 else range(self.steps + 1, self.steps + 1 - depth)
+    def _outside(self, name: str, depth: int) -> list[tuple[str, int]]:
+        times = range(1 - depth, 1) if depth > 0 else range(self.steps + 1, self.steps + 1 - depth)
+        return [(state_node(self.graph, name), t) for t in times]
 
     def _shape(self, node: str) -> tuple[int, int]:
         return self.batch, int(self.graph.nodes[node]["size"])
@@ -384,10 +392,12 @@ class _Run:
         return {node: self.sequence(node) for node, kind in self.graph.nodes(data="kind") if kind == "output"}
 
     def state(self) -> dict[str, Array]:
-        """The last values of each delayed node (the first ones of a node that is read ahead), oldest first."""
-        late = {n: range(self.steps + 1 - d, self.steps + 1) for n, d in self.depths.items() if d > 0}
-        ahead = {n: range(1, 1 - d) for n, d in self.depths.items() if d < 0}
-        return {n: np.stack([self.values[n, t].value for t in times]) for n, times in (late | ahead).items()}
+        """The last values of each delayed node, and the first ones of a node that is read ahead, oldest first."""
+        shift = {name: self.steps if depth > 0 else -self.steps for name, depth in self.depths.items()}
+        return {
+            name: np.stack([self.values[node, t + shift[name]].value for node, t in places])
+            for name, places in self.boundary.items()
+        }
 
     def loss(self, targets: Mapping[str, Any], loss: Loss, weights: Any) -> Variable:
         """The sum over the outputs of each one's (weighted) mean over time and batch."""
@@ -451,6 +461,6 @@ def loss_and_gradient(
             node: np.stack([run.values[node, t].gradient for t in times]) for node in graph if _is_input(graph, node)
         },
         state_gradients={
-            node: np.stack([run.values[node, t].gradient for t in boundary]) for node, boundary in run.boundary.items()
+            name: np.stack([run.values[place].gradient for place in places]) for name, places in run.boundary.items()
         },
     )

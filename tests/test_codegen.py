@@ -35,7 +35,6 @@ from codegen.ir import (
     Load,
     Loop,
     MatMul,
-    Program,
     Reduce,
     Span,
     Statement,
@@ -54,6 +53,7 @@ from codegen.passes import (
     pack_products,
     stack_products,
 )
+from codegen.program import Program
 from codegen.ufuncs import UFUNCS
 from codegen.verify import IRError, verify_function
 from rnngraph import zoo

@@ -16,6 +16,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from forward_rules import CAUSAL
 from random_graphs import random_graph, random_problem
 
 import rnngraph as rg
@@ -32,7 +33,7 @@ STEP = 1e-5
 TOLERANCE = 1e-8
 T, BATCH = 7, 2
 GRAPHS = {
-    **{name: zoo.example(name) for name in sorted(zoo.NETWORKS)},
+    **{name: zoo.example(name) for name in sorted(CAUSAL)},
     **{f"random {seed}": random_graph(seed) for seed in range(300, 322)},
 }
 WITH_STATE = {name: graph for name, graph in GRAPHS.items() if network_of(graph).delayed}

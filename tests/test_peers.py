@@ -46,17 +46,27 @@ GRU_GATES = "rzn"
 
 def torch_layer(torch: Any, kind: str, params: dict[str, Array], dtype: str) -> Any:
     """torch.nn.LSTM or GRU with the parameters of zoo.lstm or zoo.gru."""
-    gates = LSTM_GATES if kind == "LSTM" else GRU_GATES
     layer = getattr(torch.nn, kind)(INPUTS, HIDDEN).to(getattr(torch, dtype))
-    recurrent = {gate: "hn" if gate == "n" else gate for gate in gates}
-    with torch.no_grad():
-        layer.weight_ih_l0.copy_(torch.from_numpy(np.concatenate([params[f"W_x_{g}"].T for g in gates])))
-        layer.weight_hh_l0.copy_(torch.from_numpy(np.concatenate([params[f"W_h_{recurrent[g]}"].T for g in gates])))
-        layer.bias_ih_l0.copy_(torch.from_numpy(np.concatenate([params[f"b_{g}"] for g in gates])))
-        layer.bias_hh_l0.zero_()
-        if kind == "GRU":
-            layer.bias_hh_l0[2 * HIDDEN :] = torch.from_numpy(params["b_hn"])
+    copy_weights(torch, layer, kind, params, "l0")
     return layer
+
+
+def copy_weights(torch: Any, layer: Any, kind: str, params: dict[str, Array], suffix: str) -> None:
+    """Give torch's tensors of one layer and direction the values of zoo.lstm or zoo.gru."""
+    gates = LSTM_GATES if kind == "LSTM" else GRU_GATES
+    recurrent = {gate: "hn" if gate == "n" else gate for gate in gates}
+    values = {
+        "weight_ih": np.concatenate([params[f"W_x_{gate}"].T for gate in gates]),
+        "weight_hh": np.concatenate([params[f"W_h_{recurrent[gate]}"].T for gate in gates]),
+        "bias_ih": np.concatenate([params[f"b_{gate}"] for gate in gates]),
+    }
+    with torch.no_grad():
+        for tensor, value in values.items():
+            getattr(layer, f"{tensor}_{suffix}").copy_(torch.from_numpy(value))
+        second = getattr(layer, f"bias_hh_{suffix}")
+        second.zero_()
+        if kind == "GRU":
+            second[2 * HIDDEN :] = torch.from_numpy(params["b_hn"])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -92,6 +102,59 @@ def test_recurrent_layer_equals_torch(kind: str, dtype: str) -> None:
         assert_close(grads[f"b_{gate}"], layer.bias_ih_l0.grad[rows].numpy(), tolerance, f"b_{gate}")
     if kind == "GRU":
         assert_close(grads["b_hn"], layer.bias_hh_l0.grad[2 * HIDDEN :].numpy(), tolerance, "b_hn")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_bidirectional_layer_equals_torch(kind: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    kernel = rg.compile(zoo.bidirectional(kind.lower(), INPUTS, HIDDEN, 2), dtype=dtype, wrt=ALL)
+    params = params_of(kernel, dtype)
+    cells = "hc" if kind == "LSTM" else "h"
+    names = {cell: [f"{cell}_forward", f"{cell}_backward"] for cell in cells}
+    state = {
+        name: random(1, BATCH, HIDDEN, seed=len(name) + ord(name[0]), dtype=dtype)
+        for pair in names.values()
+        for name in pair
+    }
+    x, target, found, last, loss, grads = run(kernel, params, "y", state, dtype)
+
+    layer = getattr(torch.nn, kind)(INPUTS, HIDDEN, bidirectional=True).to(getattr(torch, dtype))
+    short: dict[str, dict[str, str]] = {}  # by direction: the name in zoo.lstm or zoo.gru, and here
+    for direction, suffix in (("forward", "l0"), ("backward", "l0_reverse")):
+        own = [name for name in params if name.endswith(f"_{direction}") and not name.startswith("V")]
+        short[direction] = {name.removesuffix(f"_{direction}").replace(f"h_{direction}_", "h_"): name for name in own}
+        copied = {plain: params[name] for plain, name in short[direction].items()}
+        copy_weights(torch, layer, kind, copied, suffix)
+    head = torch.nn.Linear(2 * HIDDEN, 2).to(getattr(torch, dtype))
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(np.concatenate([params["V_forward"], params["V_backward"]]).T))
+        head.bias.copy_(torch.from_numpy(params["b_y"]))
+
+    x_torch = torch.from_numpy(x).requires_grad_()
+    initial = [torch.from_numpy(np.concatenate([state[n] for n in names[cell]])).requires_grad_() for cell in cells]
+    hidden, final = layer(x_torch, tuple(initial) if kind == "LSTM" else initial[0])
+    expected = head(hidden)
+    torch_loss = torch.nn.functional.mse_loss(expected, torch.from_numpy(target))
+    torch_loss.backward()
+    tolerance = TOLERANCE[dtype]
+    assert_close(found, expected.detach().numpy(), tolerance, "output")
+    assert float(loss) == pytest.approx(torch_loss.item(), rel=tolerance)
+    assert_close(grads.inputs["x"], x_torch.grad.numpy(), tolerance, "gradient of the input")
+    for cell, start, end in zip(cells, initial, final if kind == "LSTM" else (final,), strict=True):
+        for k, name in enumerate(names[cell]):
+            assert_close(last[name], end[k : k + 1].detach().numpy(), tolerance, f"final {name}")
+            assert_close(grads.state[name], start.grad[k : k + 1].numpy(), tolerance, f"gradient of the initial {name}")
+    weights = np.concatenate([grads["V_forward"], grads["V_backward"]])
+    assert_close(weights, head.weight.grad.numpy().T, tolerance, "V_forward, V_backward")
+    gates = LSTM_GATES if kind == "LSTM" else GRU_GATES
+    for direction, suffix in (("forward", "l0"), ("backward", "l0_reverse")):
+        for k, gate in enumerate(gates):
+            rows = slice(k * HIDDEN, (k + 1) * HIDDEN)
+            into = "hn" if gate == "n" else gate
+            for plain, tensor in ((f"W_x_{gate}", "weight_ih"), (f"W_h_{into}", "weight_hh"), (f"b_{gate}", "bias_ih")):
+                name, gradient = short[direction][plain], getattr(layer, f"{tensor}_{suffix}").grad[rows].numpy().T
+                assert_close(grads[name], gradient, tolerance, name)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -14,7 +14,8 @@ from checking import assert_equals_reference, problem_for
 
 import rnngraph as rg
 from codegen.functions import FUNCTIONS
-from codegen.ir import Function, Loop, MatMul, Program, Statement, View
+from codegen.ir import Function, Loop, MatMul, Statement, View
+from codegen.program import Program
 from codegen.verify import verify_function
 from rnngraph import zoo
 from rnngraph.derive import derive
@@ -264,13 +265,13 @@ def test_products_have_as_many_blocks_as_sources_and_results() -> None:
         assert all(len(row) == len(product.results) for row in product.blocks)
 
 
-def test_a_loop_through_past_and_future_is_refused() -> None:
-    """Only a System can have one: a graph's look-ahead is refused before."""
+def test_a_loop_that_cannot_run_is_refused() -> None:
+    """Only a System can have one: in a graph it is refused before."""
     system = derive(zoo.elman(2, 3, 2, recurrence="dense"))
     equation = system.equation_of("a")
     changed = dataclasses.replace(equation, expression=equation.expression + at("a", -1))
     equations = tuple(changed if each is equation else each for each in system.equations)
-    with pytest.raises(rg.UnsupportedError, match="reads both the past and the future"):
+    with pytest.raises(rg.UnsupportedError, match="can run neither forward nor backward in time"):
         build_schedule(dataclasses.replace(system, equations=equations))
 
 

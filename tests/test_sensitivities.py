@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from forward_rules import SIZES, draw, error_of, evaluated, host, recurrent
+from forward_rules import CAUSAL, SIZES, draw, error_of, evaluated, host, recurrent
 from random_graphs import random_graph, random_problem
 
 import rnngraph as rg
@@ -61,7 +61,7 @@ def test_rtrl_equals_bptt_as_kernels(seed: int, backend: str) -> None:
         assert error_of(found.vector, expected.vector) < 1e-10
 
 
-@pytest.mark.parametrize("name", rg.zoo.NETWORKS)
+@pytest.mark.parametrize("name", CAUSAL)
 def test_rtrl_on_the_zoo_in_both_precisions(name: str) -> None:
     graph = rg.zoo.example(name)
     problem = random_problem(graph, 3)
@@ -222,7 +222,7 @@ def test_snap_of_a_high_order_is_exact(seed: int) -> None:
         assert error_of(value, exact[name]) < 1e-10
 
 
-@pytest.mark.parametrize("name", rg.zoo.NETWORKS)
+@pytest.mark.parametrize("name", CAUSAL)
 @pytest.mark.parametrize("method", ["rflo", "snap"])
 def test_approximate_rules_run_on_the_zoo(name: str, method: str) -> None:
     graph = rg.zoo.example(name)

@@ -38,6 +38,8 @@ VARIANTS: dict[str, Callable[[], nx.MultiDiGraph]] = {
     "lstm 1997 peepholes": lambda: zoo.lstm(2, 3, forget_gate=False, peepholes=True),
     "gru with output": lambda: zoo.gru(2, 3, 2, output_activation="tanh"),
     "gru deep": lambda: zoo.stacked("gru", 2, 3, depth=3),
+    "bidirectional elman": lambda: zoo.bidirectional("elman", 2, 3, 1, recurrence="dense", output_activation="tanh"),
+    "bidirectional deep": lambda: zoo.stack(zoo.bidirectional("gru", 2, 3, 2), zoo.bidirectional("lstm", 2, 3, 1)),
     "mixed stack": lambda: zoo.stack(zoo.tdnn((2, 3, 3), (2, [1])), zoo.jordan(3, 2, 2), zoo.elman(2, 4, 1)),
 }
 
@@ -202,6 +204,32 @@ def test_stack_is_the_composition_and_leaves_its_arguments() -> None:
     np.testing.assert_allclose(outputs["y2"], expected["y"])
 
 
+def test_bidirectional_names_and_delays() -> None:
+    graph = zoo.bidirectional("elman", 3, 5, 2, recurrence="dense", activation="relu")
+    expected = {("x", "a_forward", 0), ("a_forward", "a_forward", 1), ("a_forward", "y", 0)}
+    expected |= {("x", "a_backward", 0), ("a_backward", "a_backward", -1), ("a_backward", "y", 0)}
+    assert edges(graph) == expected
+    assert graph.nodes["a_backward"]["activation"] == "relu"
+    shapes = {f"{name}_{way}": shape for way in ("forward", "backward")
+              for name, shape in {"W": (3, 5), "R": (5, 5), "V": (5, 2), "b_a": (5,)}.items()}  # fmt: skip
+    assert reference.parameter_shapes(graph) == {**shapes, "b_y": (2,)}
+
+
+@pytest.mark.parametrize("kind", zoo.STACKABLE)
+def test_bidirectional_is_a_network_and_the_same_on_reversed_time(kind: str) -> None:
+    graph, layer = zoo.bidirectional(kind, 3, 4), zoo.STACKABLE[kind](3, 4)
+    problem = random_problem(graph, 2, T=6, batch=2, with_state=False)
+    outputs, _ = reference.forward(graph, problem.parameters, problem.inputs)
+    x, output = problem.inputs["x"], next(node for node, kind in layer.nodes(data="kind") if kind == "output")
+    assert set(outputs) == {f"{output}_forward", f"{output}_backward"}
+    for way, step in (("forward", 1), ("backward", -1)):
+        parameters = {
+            name.replace(f"_{way}", ""): value for name, value in problem.parameters.items() if f"_{way}" in name
+        }
+        alone, _ = reference.forward(layer, parameters, {"x": x[::step]})
+        np.testing.assert_allclose(outputs[f"{output}_{way}"], alone[output][::step], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("build", "where", "found"),
     [
@@ -226,6 +254,8 @@ def test_stack_is_the_composition_and_leaves_its_arguments() -> None:
         (lambda: zoo.gru(0, 4), "argument inputs", "0"),
         (lambda: zoo.stacked("jordan", 3, 4), "argument kind", "'jordan'"),
         (lambda: zoo.stacked("gru", 3, 4, depth=0), "argument depth", "0"),
+        (lambda: zoo.bidirectional("narx", 3, 4), "argument kind", "'narx'"),
+        (lambda: zoo.bidirectional("gru", 3, 0), "argument hidden", "0"),
         (lambda: zoo.stack(), "argument networks", "no network"),
         (lambda: zoo.stack(zoo.gru(3, 4), zoo.gru(5, 4)), "network 2", "an input of size 5"),
         (lambda: zoo.stack(zoo.gru(3, 4), nx.MultiDiGraph()), "network 2", "0 input nodes []"),

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from codegen.ir import Apply, Buffer, Copy, Fill, Function, Loop, MatMul, Statement, View, map_views, views_of
+from codegen.ir import Apply, Buffer, Copy, Fill, Function, Loop, MatMul, Staggered, Statement, View, loops_of, views_of
+from codegen.walk import map_bodies, map_views
 
 
 def block_gates(function: Function) -> Function:
@@ -36,20 +37,21 @@ def _own_matrices(body: tuple[Statement, ...], copies: list[Statement]) -> tuple
     """Give products in loops whose results are used in parts a matrix of their own, where it is a view of the
     parameters."""
     parts = _parts(body)
+
+    def owned(inner: Statement) -> Statement:
+        if (
+            isinstance(inner, MatMul)
+            and inner.right.buffer.storage in ("parameter", "direction")
+            and inner.target.whole
+            and _width(parts.get(inner.target.buffer.name, set()), inner.target.buffer) is not None
+        ):
+            return _with_own_matrix(inner, copies)
+        return inner
+
     result: list[Statement] = []
     for statement in body:
-        if isinstance(statement, Loop):
-            inside = []
-            for inner in statement.body:
-                if (
-                    isinstance(inner, MatMul)
-                    and inner.right.buffer.storage in ("parameter", "direction")
-                    and inner.target.whole
-                    and _width(parts.get(inner.target.buffer.name, set()), inner.target.buffer) is not None
-                ):
-                    inner = _with_own_matrix(inner, copies)
-                inside.append(inner)
-            statement = dataclasses.replace(statement, body=tuple(inside))
+        if isinstance(statement, Loop | Staggered):
+            statement = map_bodies(statement, lambda inside: [owned(inner) for inner in inside])
         result.append(statement)
     return tuple(result)
 
@@ -68,11 +70,16 @@ def _with_own_matrix(product: MatMul, copies: list[Statement]) -> MatMul:
     return dataclasses.replace(product, right=whole)
 
 
+def _inside(statement: Statement) -> list[Statement]:
+    """What stands in the loops of a statement."""
+    return [inner for loop in loops_of(statement) for inner in loop.body]
+
+
 def _parts(body: tuple[Statement, ...]) -> dict[str, set[tuple[int, int]]]:
     """The column ranges in which each buffer is used inside loops."""
     parts: dict[str, set[tuple[int, int]]] = {}
     for statement in body:
-        for inner in statement.body if isinstance(statement, Loop) else ():
+        for inner in _inside(statement):
             for view in views_of(inner):
                 parts.setdefault(view.buffer.name, set()).add((view.start, view.stop))
     return parts
@@ -88,9 +95,7 @@ def _width(parts: set[tuple[int, int]], buffer: Buffer) -> int | None:
 
 def _choose(body: tuple[Statement, ...]) -> dict[str, int]:
     """How many groups each buffer that can be blocked gets."""
-    statements = [
-        inner for statement in body for inner in (statement.body if isinstance(statement, Loop) else (statement,))
-    ]
+    statements = [inner for statement in body for inner in _inside(statement) or [statement]]
     buffers = {view.buffer.name: view.buffer for statement in statements for view in views_of(statement)}
     parts = _parts(body)
     for statement in statements:  # what stands outside loops must fit, too
@@ -115,7 +120,7 @@ def _drop_unfit(
     body: tuple[Statement, ...], statements: list[Statement], width: dict[str, int], matrices: dict[str, str]
 ) -> None:
     """Remove buffers with a use that wants rows; find the matrix of each product that fills a blocked buffer."""
-    inside = {id(inner) for statement in body if isinstance(statement, Loop) for inner in statement.body}
+    inside = {id(inner) for statement in body for inner in _inside(statement)}
     for statement in statements:
         if isinstance(statement, MatMul):
             for view in (statement.left, statement.right):

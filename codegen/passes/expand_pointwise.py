@@ -12,8 +12,9 @@ from collections.abc import Iterable
 import sympy
 
 from codegen.functions import PointwiseFunction
-from codegen.ir import Apply, Assign, Bound, Buffer, Expression, Function, Loop, Span, Statement, View
+from codegen.ir import Apply, Assign, Bound, Buffer, Expression, Function, Loop, Span, Staggered, Statement, View
 from codegen.overlap import neighbours, overlap
+from codegen.walk import map_bodies
 
 Argument = View | float
 
@@ -26,8 +27,8 @@ def expand_pointwise(function: Function) -> Function:
 def _expand(body: Iterable[Statement], scratch: _Scratch) -> list[Statement]:
     result: list[Statement] = []
     for statement in body:
-        if isinstance(statement, Loop):
-            result.append(dataclasses.replace(statement, body=tuple(_expand(statement.body, scratch))))
+        if isinstance(statement, Loop | Staggered):
+            result.append(map_bodies(statement, lambda inside: _expand(inside, scratch)))
         elif isinstance(statement, Assign):
             result.extend(_Expansion(statement, scratch).run())
         else:

@@ -14,9 +14,10 @@ from collections.abc import Collection, Sequence
 
 import sympy
 
-from codegen.ir import Assign, Copy, Fill, Function, Fused, Loop, Span, Statement, Step, View, views_of
+from codegen.ir import Assign, Copy, Fill, Function, Fused, Loop, Span, Staggered, Statement, Step, View, views_of
 from codegen.overlap import overlap, same_place
 from codegen.passes.dependencies import dependencies
+from codegen.walk import map_bodies
 
 MOST_PARTS = 48  # a longer kernel would keep more values than a thread has registers
 VALUE = sympy.Symbol("value", real=True)
@@ -32,10 +33,10 @@ def _fuse_body(body: Sequence[Statement], inside: bool) -> tuple[Statement, ...]
     result: list[Statement] = []
     segment: list[Statement] = []
     for statement in body:
-        if isinstance(statement, Loop):
+        if isinstance(statement, Loop | Staggered):
             result.extend(_fuse_segment(segment, inside))
             segment = []
-            result.append(dataclasses.replace(statement, body=_fuse_body(statement.body, inside=True)))
+            result.append(map_bodies(statement, lambda body: _fuse_body(body, inside=True)))
         else:
             segment.append(statement)
     return (*result, *_fuse_segment(segment, inside))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from codegen.ir import Assign, Function, Fused, Loop, Statement, View, views_of
+from codegen.ir import Assign, Function, Fused, Loop, Staggered, Statement, View, views_of
 from codegen.passes.fuse_pointwise import fused, same_element
+from codegen.walk import map_bodies
 
 
 def keep_in_registers(function: Function) -> Function:
@@ -21,10 +22,8 @@ def keep_in_registers(function: Function) -> Function:
             users[name] = users.get(name, 0) + 1
 
     def dropped(statement: Statement) -> list[Statement]:
-        if isinstance(statement, Loop):
-            return [
-                dataclasses.replace(statement, body=tuple(part for inner in statement.body for part in dropped(inner)))
-            ]
+        if isinstance(statement, Loop | Staggered):
+            return [map_bodies(statement, lambda body: [part for inner in body for part in dropped(inner)])]
         if not isinstance(statement, Fused):
             return [statement]
         private = {name for name in _written_first(statement) if users[name] == 1}

@@ -10,9 +10,10 @@ import dataclasses
 from collections import deque
 from collections.abc import Sequence
 
-from codegen.ir import Apply, Function, Loop, Statement, View
+from codegen.ir import Apply, Function, Loop, Staggered, Statement, View
 from codegen.overlap import neighbours, same_place
 from codegen.passes.dependencies import dependencies
+from codegen.walk import map_bodies
 
 Place = tuple[object, ...]
 
@@ -26,10 +27,10 @@ def _merge_body(body: Sequence[Statement]) -> tuple[Statement, ...]:
     result: list[Statement] = []
     segment: list[Statement] = []
     for statement in body:
-        if isinstance(statement, Loop):
+        if isinstance(statement, Loop | Staggered):
             result.extend(_merge_segment(segment))
             segment = []
-            result.append(dataclasses.replace(statement, body=_merge_body(statement.body)))
+            result.append(map_bodies(statement, _merge_body))
         else:
             segment.append(statement)
     return (*result, *_merge_segment(segment))

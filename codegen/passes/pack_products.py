@@ -12,8 +12,24 @@ from collections.abc import Sequence
 
 import sympy
 
-from codegen.ir import Assign, Bound, Buffer, Copy, Function, Loop, MatMul, Span, Statement, Step, View, written
+from codegen.ir import (
+    Assign,
+    Bound,
+    Buffer,
+    Copy,
+    Function,
+    Loop,
+    MatMul,
+    Span,
+    Staggered,
+    Statement,
+    Step,
+    View,
+    loops_of,
+    written,
+)
 from codegen.overlap import overlap, same_place
+from codegen.walk import map_bodies
 
 OLD, NEW = sympy.symbols("old new", real=True)
 
@@ -30,16 +46,22 @@ class _Packing:
     def run(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
         result: list[Statement] = []
         for statement in body:
-            if isinstance(statement, Loop):
-                before: list[Statement] = []
-                inside: list[Statement] = []
-                packed: list[tuple[View, View]] = []
-                for inner in statement.body:
-                    inside += self._pack(inner, statement.body, before, packed)
-                result += [*before, dataclasses.replace(statement, body=tuple(inside))]
+            if isinstance(statement, Loop | Staggered):
+                result += self._loop(statement)
             else:
                 result += self._pack(statement, (), result, [])
         return tuple(result)
+
+    def _loop(self, loop: Loop | Staggered) -> list[Statement]:
+        before: list[Statement] = []
+        packed: list[tuple[View, View]] = []
+        whole = [inner for part in loops_of(loop) for inner in part.body]
+
+        def pack_body(body: Sequence[Statement]) -> list[Statement]:
+            return [made for inner in body for made in self._pack(inner, whole, before, packed)]
+
+        changed = map_bodies(loop, pack_body)
+        return [*before, changed]
 
     def _pack(
         self, statement: Statement, loop: Sequence[Statement], before: list[Statement], packed: list[tuple[View, View]]

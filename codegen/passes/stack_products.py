@@ -28,11 +28,11 @@ from codegen.ir import (
     Statement,
     Taps,
     View,
-    map_views,
     views_of,
     written,
 )
 from codegen.overlap import overlap, same_place
+from codegen.walk import map_views
 
 Columns = tuple[int, int]
 

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from codegen.ir import (
-    Bound,
-    Copy,
-    Entrywise,
-    Fill,
-    Function,
-    Fused,
-    Load,
-    MatMul,
-    Program,
-    Reduce,
-    Statement,
-    Store,
-    View,
-)
+from codegen.ir import Bound, Copy, Entrywise, Fill, Function, Fused, Load, MatMul, Reduce, Statement, Store, View
 from codegen.names import mangle
 from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, wrapped
+from codegen.program import Program
 
 LAUNCHING = '''
 _module = cp.RawModule(code=CUDA, options=("--std=c++14",))  # compiled at the first call that needs it

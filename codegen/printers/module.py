@@ -9,11 +9,13 @@ import abc
 import base64
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Program, Statement, Step, View, views_of
+from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
 from codegen.printers import blocks, stacks, support, sweep, windows
+from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, wrapped
+from codegen.program import Program
 from codegen.sweep import Sweep
 
 VIEW_BYTES = 200  # what a view of an array takes, about
@@ -307,8 +309,11 @@ class ModulePrinter(abc.ABC):
     # Loops.
 
     def _statement(self, statement: Statement) -> list[str]:
-        if isinstance(statement, Loop):
-            return self._note(f"{statement.note}{self.loop_note}", "    ") + self._loop(statement)
+        if isinstance(statement, Loop | Staggered):
+            note = self._note(f"{statement.note}{self.loop_note}", "    ")
+            if isinstance(statement, Loop):
+                return note + loop_lines(self._loop(statement, in_order=True))
+            return note + staggered_lines(statement, [self._loop(part, in_order=False) for part in statement.parts])
         if isinstance(statement, Sweep):
             return self._note(statement.note, "    ") + self._sweep(statement)
         lines = self._note(statement.note, "    ")
@@ -330,26 +335,14 @@ class ModulePrinter(abc.ABC):
         """The comment above a statement: one equation a line."""
         return [f"{indent}# {comment_text(line)}" for line in note.split("; ")] if note else []
 
-    def _stepped(self, loop: Loop) -> tuple[list[str], list[str], list[str]]:
-        """The names of a step's views, the lines before the loop, and those of its body."""
+    def _loop(self, loop: Loop, in_order: bool) -> LoopText:
+        """A loop's text; its views are cut in the order in which the steps run, or, not ``in_order``, in that of t."""
         self.entries, self.invariants = {}, {}
-        body: list[str] = []
-        for statement in loop.body:
-            body += self._note(statement.note, "        ")
-            body += ["        " + line for line in self.simple(statement)]
+        body = [line for inner in loop.body for line in [*self._note(inner.note, ""), *self.simple(inner)]]
         entries, self.entries = self.entries, None
-        self.loops.append((entries, loop.backward))
-        return list(entries), [f"    {name} = {expression}" for name, expression in self.invariants.items()], body
-
-    def _loop(self, loop: Loop) -> list[str]:
-        names, before, body = self._stepped(loop)
-        steps = self._steps(len(self.loops))
-        if not names:
-            return [*before, "    for _ in range(T):", *body]
-        one_line = f"    for {', '.join(names)}{',' if len(names) == 1 else ''} in work.{steps}:"
-        if len(one_line) > 110:
-            return [*before, "    for (", *wrapped(names, 8), f"    ) in work.{steps}:", *body]
-        return [*before, one_line, *body]
+        before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
+        self.loops.append((entries, in_order and loop.backward))
+        return LoopText(before, list(entries), self._steps(len(self.loops)), body)
 
     def _sweep(self, statement: Sweep) -> list[str]:
         """The loop of a sweep; t goes on from call to call, so that each value finds its slot."""

@@ -12,7 +12,6 @@ from codegen.ir import (
     Function,
     Load,
     MatMul,
-    Program,
     Reduce,
     Span,
     StackMatMul,
@@ -26,6 +25,7 @@ from codegen.passes import block_gates, expand_pointwise, merge_neighbours, stac
 from codegen.printers.stacks import StackText, stack_allocation
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, grouping
+from codegen.program import Program
 from codegen.ufuncs import UFUNCS
 
 # Numbers in a loop are arrays of no axes: a Python number costs a ufunc twice the time of a short call.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from codegen.ir import Program
 from codegen.names import comment_text
 from codegen.printers import windows
+from codegen.program import Program
 
 
 def signature(program: Program, name: str, swept: bool) -> list[str]:

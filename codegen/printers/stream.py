@@ -8,25 +8,13 @@ step with a delay of 1 does.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from codegen.ir import (
-    Bound,
-    Fill,
-    Function,
-    Fused,
-    Load,
-    Loop,
-    Span,
-    Statement,
-    Step,
-    Store,
-    View,
-    map_views,
-    written,
-)
+from codegen.ir import Bound, Fill, Function, Fused, Load, Loop, Span, Statement, Step, Store, View, written
+from codegen.printers.loops import indented
 from codegen.printers.module import ModulePrinter
 from codegen.printers.views import wrapped
+from codegen.walk import map_views
 
 RINGS = '''
 def _ring(rows, first):
@@ -149,8 +137,8 @@ class StreamPrinter(ModulePrinter):
         parts = _parts(function)
         (loop,) = parts.loops
         weights, start = self._lines(parts.weights), self._lines(parts.start)
-        names, before, body = self._stepped(loop)
-        closures = ["", *_signature("step", names), *body]
+        text = self._loop(loop, in_order=True)
+        closures = ["", *_signature("step", text.names), *indented(text.body, 8)]
         closures += ["", "    def start(given):", *(f"    {line}" for line in start or ["    pass"])]
         closures += ["", "    def state(row):", "        return {", *map(self._read, parts.state), "        }"]
         parameters = [
@@ -159,7 +147,7 @@ class StreamPrinter(ModulePrinter):
             *self._local_buffers(),
             *self.preamble(),
             *weights,
-            *before,
+            *text.before,
             *closures,
             "",
             "    return step, start, state",
@@ -256,7 +244,7 @@ def _parts(function: Function) -> _Parts:
     return parts
 
 
-def _signature(name: str, arguments: list[str]) -> list[str]:
+def _signature(name: str, arguments: Sequence[str]) -> list[str]:
     """The first lines of a function inside another."""
     line = f"    def {name}({', '.join(arguments)}):"
     if len(line) <= 110:

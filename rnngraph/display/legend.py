@@ -78,9 +78,10 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
     elif system.windows is None and system.carry is None and any(signal.kind == "adjoint" for signal in signals):
         delta = f"{writer.name('delta_v')}(t) = {writer.derivative('v')}(t)"
         prime = math("f'")
-        outside = f" and for {math(writer.signs.before)}" if system.ahead_depths else ""
+        times = [math(signs.before)] if system.ahead_depths else []
+        times += [math(signs.after)] if system.state_depths or not times else []
         lines.append(
-            f"{math(delta)}, 0 for {math(writer.signs.after)}{outside} as each product with it;"
+            f"{math(delta)}, 0 for {' and for '.join(times)} as each product with it;"
             f" {prime} is the derivative of {math('f')}"
         )
     if any(signal.kind == "tangent" for signal in signals):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
+from operator import itemgetter
 
 import sympy
 
@@ -18,6 +20,7 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    Staggered,
     Statement,
     Step,
     Store,
@@ -71,13 +74,7 @@ class _Lowering:
         for component in self.schedule.components:
             self._fill_carried(component, body)
             if component.loop:
-                inside: list[Statement] = []
-                for name in component.inputs:
-                    self._copy_in_loop(name, inside)
-                for item in component.items:
-                    self._emit(item, inside, component)
-                note = "for t = T..1" if component.backward else "for t = 1..T"
-                body.append(Loop(tuple(inside), component.backward, note))
+                body.append(self._loop(component))
             else:
                 self._emit(component.items[0], body, component)
             self._copy_to_later_sources(component, body)
@@ -106,6 +103,23 @@ class _Lowering:
             if self.window or self.system.online or self.system.carry is not None:
                 self._store_state(body)
         return Function(self.name, (*self.prologue, *body))
+
+    def _loop(self, component: Component) -> Loop | Staggered:
+        """One loop, or a loop for each run of items with one shift."""
+        note = "for t = T..1" if component.backward else "for t = 1..T"
+        shifts = component.shifts or (0,) * len(component.items)
+        parts: list[tuple[int, Loop]] = []
+        for shift, run in groupby(zip(component.items, shifts, strict=True), key=itemgetter(1)):
+            inside: list[Statement] = []
+            for name in component.inputs if not parts else ():
+                self._copy_in_loop(name, inside)
+            for item, _ in run:
+                self._emit(item, inside, component)
+            parts.append((shift, Loop(tuple(inside), component.backward, note)))
+        if len(parts) == 1:
+            return parts[0][1]
+        note += ", each part ahead of the step as it may be"
+        return Staggered(tuple(part for _, part in parts), tuple(shift for shift, _ in parts), note)
 
     # What the caller gives and gets.
 
@@ -388,4 +402,6 @@ class _Lowering:
 
 
 def _slot_label(slot: Slot) -> str:
-    return slot.signal if slot.delay == 0 else f"{slot.signal}_delayed_{slot.delay}"
+    if slot.delay == 0:
+        return slot.signal
+    return f"{slot.signal}_delayed_{slot.delay}" if slot.delay > 0 else f"{slot.signal}_ahead_{-slot.delay}"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from codegen.ir import Buffer, NamedParameter, View
+from codegen.ir import Buffer, View
+from codegen.program import NamedParameter
 from rnngraph.equations import Weight, meaning
 from rnngraph.initialise import ParameterSpec, default_rule
 from rnngraph.schedule import Product, Schedule

@@ -206,6 +206,8 @@ class _Placement:
         number = self.schedule.component_of[name]
         if not self.schedule.components[number].loop:
             return True
+        if self.schedule.components[number].shifts:  # its readers are at another t
+            return True
         if self.states.get(name, 0) > 1 or self.ahead.get(name, 0) > 1:
             return True
         next_step = -1 if self.schedule.components[number].backward else 1

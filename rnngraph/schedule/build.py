@@ -14,7 +14,7 @@ from rnngraph.system import System
 
 
 def build_schedule(system: System) -> Schedule:
-    """System -> Schedule. Raises UnsupportedError for a loop that reads both the past and the future."""
+    """System -> Schedule. Raises UnsupportedError for a loop that can run neither forward nor backward in time."""
     shared = share_function_values(system)  # System -> System
     whole, swept = split_sweep(shared)  # System -> System without rows, and the equations with rows
     shared = dataclasses.replace(whole, totals=without_contractions(whole.totals))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import networkx as nx
 
 from rnngraph.errors import UnsupportedError
+from rnngraph.paths import shifts
 from rnngraph.schedule.items import Component, Item
 
 
@@ -41,20 +42,34 @@ def dependencies(items: Sequence[Item]) -> nx.DiGraph:
 
 
 def _component(items: Sequence[Item], graph: nx.DiGraph, indices: list[int]) -> Component:
+    """A loop that mixes delays and look-aheads is staggered: its items compute different t in the same step, so that
+    nothing is read before it is computed."""
     inside = set(indices)
     edges = [(a, b) for a in indices for b in graph.successors(a) if b in inside]
     if not edges:
         return Component((items[indices[0]],))
-    delays = {delay for a, b in edges for delay in graph.edges[a, b]["delays"]}
-    if min(delays) < 0 < max(delays):
-        names = [items[index].defines[0] for index in indices]
-        raise UnsupportedError(
-            "schedule",
-            f"a loop through {names} that reads both the past and the future",
-            "delays of one sign in a loop",
-            "remove the look-ahead or the delay from the loop",
-        )
-    return Component(_in_running_order(items, graph, indices), loop=True, backward=min(delays) < 0)
+    reads = [(a, b, delay) for a, b in edges for delay in graph.edges[a, b]["delays"]]
+    shift = dict.fromkeys(indices, 0)
+    if min(delay for _, _, delay in reads) < 0 < max(delay for _, _, delay in reads):
+        found = shifts(indices, reads)
+        if found is None:  # a graph with such a loop is refused by validate
+            names = ", ".join(repr(items[index].defines[0]) for index in indices)
+            raise UnsupportedError(
+                "schedule",
+                f"a loop through {names} that can run neither forward nor backward in time",
+                "cycles whose delays all sum to more than 0, or all to less",
+                "remove the look-ahead or the delay from the loop",
+            )
+        shift = found
+    steps_between = [(a, b, delay + shift[a] - shift[b]) for a, b, delay in reads]
+    same_step = nx.DiGraph()
+    same_step.add_nodes_from(indices)
+    same_step.add_edges_from((a, b) for a, b, steps in steps_between if steps == 0)
+    order = list(nx.lexicographical_topological_sort(same_step, key=lambda index: (shift[index], index)))
+    backward = any(steps < 0 for _, _, steps in steps_between)
+    mixed = len(set(shift.values())) > 1
+    numbers = tuple(shift[index] for index in order) if mixed else ()
+    return Component(tuple(items[index] for index in order), loop=True, backward=backward, shifts=numbers)
 
 
 def in_one_loop(items: Sequence[Item], inputs: Sequence[str]) -> Component:

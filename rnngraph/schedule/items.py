@@ -94,12 +94,15 @@ class Component:
     """Items in the order in which they run; ``loop`` when they are stepped, ``backward`` when from t = T to 1.
 
     ``inputs``: those whose value at t belongs to step t, so that a stream can run the loop; none where whole sequences
-    are given."""
+    are given. ``shifts``, where a loop mixes delays and look-aheads: one number per item, which in step n computes
+    t = n + shift.
+    """
 
     items: tuple[Item, ...]
     loop: bool = False
     backward: bool = False
     inputs: tuple[str, ...] = ()
+    shifts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from rnngraph.errors import OptionError
 from rnngraph.train import checks
 from rnngraph.train.batches import Batch, Batches
 from rnngraph.train.history import History
@@ -84,10 +85,16 @@ def fit_ekf(session: Session, options: EKF, data: Batches, epochs: int) -> Histo
 
     ``history.loss`` is the mean over the pass of the squared innovations, each taken before its update, weighted as the
     kernel's loss; ``gradient_norm`` the norm of that mean's gradient. An error or interrupt leaves the parameters of
-    the last complete block. Raises ``OptionError`` as ``check_session`` does, ``DivergenceError`` for an output,
+    the last complete block. Raises ``OptionError`` as ``check_session`` does and for a network that
+    looks ahead, ``DivergenceError`` for an output,
     derivative or covariance that is not finite.
     """
     kernel, outputs = check_session(session, "EKF")
+    if not getattr(kernel, "causal", True):
+        raise OptionError(
+            "optimizer", "EKF on a network that looks ahead", "delays >= 0: the filter goes forward through a sequence",
+            "use LevenbergMarquardt, LBFGS or Adam",
+        )  # fmt: skip
     state = KalmanFilter(session.vector, options)
     try:
         for epoch in range(1, epochs + 1):

@@ -25,6 +25,7 @@ from rnngraph.zoo.classic import (
     narx,
     tdnn,
 )
+from rnngraph.zoo.directions import bidirectional
 from rnngraph.zoo.gated import SQUASHING_G_1997, SQUASHING_H_1997, gru, lstm
 from rnngraph.zoo.stacking import STACKABLE, stack, stacked
 
@@ -33,6 +34,7 @@ __all__ = [
     "SQUASHING_G_1997",
     "SQUASHING_H_1997",
     "STACKABLE",
+    "bidirectional",
     "elman",
     "example",
     "feedforward",
@@ -62,6 +64,7 @@ NETWORKS: dict[str, Callable[..., nx.MultiDiGraph]] = {
     "lstm": lstm,
     "gru": gru,
     "stacked": stacked,
+    "bidirectional": bidirectional,
 }
 
 _EXAMPLE_ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -77,6 +80,7 @@ _EXAMPLE_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "lstm": (3, 8),
     "gru": (3, 8),
     "stacked": ("lstm", 3, 8, 2),
+    "bidirectional": ("lstm", 3, 8, 2),
 }
 
 

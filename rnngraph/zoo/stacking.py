@@ -50,9 +50,9 @@ def stack(*networks: nx.MultiDiGraph) -> nx.MultiDiGraph:
                     f"network {level}, node {node!r}", f"the name {names[node]!r} twice", "names that differ",
                     "rename the node with networkx.relabel_nodes before stacking",
                 )  # fmt: skip
-            result.add_node(names[node], **_suffixed(data, "bias", level))
+            result.add_node(names[node], **suffixed(data, "bias", level))
         for start, end, data in network.edges(data=True):
-            result.add_edge(names[start], names[end], **_suffixed(data, "parameter", level))
+            result.add_edge(names[start], names[end], **suffixed(data, "parameter", level))
         below = names[output]
     return result
 
@@ -67,15 +67,20 @@ def stacked(
     ``kind`` is "elman", "fully_recurrent", "lstm" or "gru"; ``options`` go to every layer. Nodes are named as in
     :func:`stack`. With ``outputs`` = None the last layer is the output, else a dense identity layer "y" is.
     """
-    if kind not in STACKABLE:
-        raise GraphError("argument kind", repr(kind), f"one of {', '.join(STACKABLE)}", "use stack for other networks")
+    build = builder(kind)
     depth = check_size("depth", depth)
-    build = STACKABLE[kind]
     hidden = check_size("hidden", hidden)
     graph = stack(*(build(inputs if level == 0 else hidden, hidden, None, **options) for level in range(depth)))
     top = only_node(graph, "output", depth)
     add_output(graph, top, outputs, "identity", parameter="V")
     return graph
+
+
+def builder(kind: str) -> Callable[..., nx.MultiDiGraph]:
+    """The function that builds a layer of this kind; GraphError if there is none."""
+    if kind not in STACKABLE:
+        raise GraphError("argument kind", repr(kind), f"one of {', '.join(STACKABLE)}", "join other networks by hand")
+    return STACKABLE[kind]
 
 
 def only_node(network: nx.MultiDiGraph, kind: str, level: int) -> Any:
@@ -95,7 +100,7 @@ def _check_fit(below: int, above: int, level: int) -> None:
         )  # fmt: skip
 
 
-def _suffixed(data: dict[str, Any], attribute: str, level: int) -> dict[str, Any]:
-    """A copy of the attributes in which a parameter's own name (not True, False or missing) has the level's suffix."""
+def suffixed(data: dict[str, Any], attribute: str, suffix: int | str) -> dict[str, Any]:
+    """A copy of the attributes in which a parameter's own name (not True, False or missing) has the suffix."""
     name = data.get(attribute)
-    return {**data, attribute: f"{name}{level}"} if isinstance(name, str) else dict(data)
+    return {**data, attribute: f"{name}{suffix}"} if isinstance(name, str) else dict(data)
