@@ -30,6 +30,7 @@ from rnngraph.errors import (
     UnsupportedError,
     VerificationError,
 )
+from rnngraph.feedback import add_delay, close_loop, mix_feedback, open_loop, predict_ahead, remove_delay
 from rnngraph.files import load_graph, load_table, save_graph
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
@@ -38,7 +39,18 @@ from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.system import System
-from rnngraph.train import EKF, LBFGS, SGD, Adam, History, LevenbergMarquardt, Momentum, fit
+from rnngraph.train import (
+    EKF,
+    LBFGS,
+    SGD,
+    Adam,
+    ForcingSchedule,
+    History,
+    LevenbergMarquardt,
+    Momentum,
+    fit,
+    forcing_every,
+)
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -56,6 +68,7 @@ __all__ = [
     "CycleError",
     "DataError",
     "EquationError",
+    "ForcingSchedule",
     "GradientFlow",
     "GradientPaths",
     "GraphError",
@@ -73,19 +86,26 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "add_delay",
     "as_text_drawing",
+    "close_loop",
     "compare",
     "compile",
     "derive",
     "draw",
     "fit",
+    "forcing_every",
     "gradient",
     "gradient_flow",
     "gradient_paths",
     "jvp",
     "load_graph",
     "load_table",
+    "mix_feedback",
+    "open_loop",
     "plot_gradient_flow",
+    "predict_ahead",
+    "remove_delay",
     "save_graph",
     "validate",
     "verify",

@@ -1,22 +1,20 @@
-"""README, ARCHITECTURE and examples: what they show is what happens.
+"""README, ARCHITECTURE, docs and examples: what they show is what happens.
 
-``--update-golden`` writes the README's printed blocks anew, and ARCHITECTURE.md's rows for files that came or went.
+``--update-golden`` writes the printed blocks of README and docs anew, and ARCHITECTURE.md's rows for files that came
+or went.
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
-import importlib
-import io
 import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pages
 import pytest
 from click.testing import CliRunner
 
@@ -31,31 +29,8 @@ from rnngraph.zoo import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-SMALL = re.compile(r"(0|[\d.]+e-(1\d|2\d)) +(?=│)")  # a table's cell: 0 or about 1e-16
-FENCE = re.compile(r"(<!-- printed -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
-
-
-def readme_blocks() -> list[tuple[bool, str, str]]:
-    """Whether the block is what the code before it prints, its language and its text, in order."""
-    return [(bool(mark), language, text) for mark, language, text in FENCE.findall(README.read_text("utf-8"))]
-
-
-def replace_block(old: str, language: str, new: str) -> None:
-    text = README.read_text("utf-8")
-    before = f"```{language}\n{old}```"
-    assert text.count(before) >= 1
-    README.write_text(text.replace(before, f"```{language}\n{new}```", 1), "utf-8")
-
-
-def compare(old: str, language: str, printed: str, update: bool) -> None:
-    printed = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines()) + "\n"
-    if update and printed != old:
-        replace_block(old, language, printed)
-        return
-    # Rounding errors differ between machines.
-    assert SMALL.sub("#", printed) == SMALL.sub("#", old), (
-        "README.md shows another text: run this test with --update-golden and read the difference"
-    )
+MATLAB_PAGE = ROOT / "docs" / "coming-from-matlab.md"
+TO_COME = {"prepare", "Scaling"}
 
 
 @pytest.fixture
@@ -63,25 +38,37 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A temporary folder to run in, from which Python imports."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "elman_numpy", None)  # so that it is gone afterwards
-    del sys.modules["elman_numpy"]
+    for name in ("elman_numpy", "narx_numpy"):
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is gone afterwards
+        del sys.modules[name]
     return tmp_path
 
 
 def test_readme_python_blocks_run_and_print_what_is_shown(folder: Path, update_golden: bool) -> None:
-    names: dict[str, Any] = {}
-    printed = ""
-    for is_printed, language, text in readme_blocks():
-        if is_printed:
-            compare(text, language, printed, update_golden)
-        elif language == "python":
-            importlib.invalidate_caches()
-            with contextlib.redirect_stdout(io.StringIO()) as stream:
-                exec(compile(text, "README.md", "exec"), names)
-            printed = stream.getvalue()
+    names = pages.run(README, update_golden)
     inputs = {"x": names["series"][:3]}
     expected, _ = names["kernel"].forward(names["params"], inputs)
     np.testing.assert_allclose(names["forecast"]["y"], expected["y"][-1], rtol=1e-12)
+
+
+def test_matlab_page_runs_and_prints_what_is_shown(folder: Path, update_golden: bool) -> None:
+    names = pages.run(MATLAB_PAGE, update_golden)
+    # The saved module streams what the closed kernel computes.
+    expected, _ = names["free"].forward(names["closed_params"], {"x": names["u"][400:403]}, names["closed_state"])
+    np.testing.assert_allclose(names["streamed"], expected["y"], rtol=1e-12)
+
+
+def test_matlab_page_names_what_there_is() -> None:
+    text = MATLAB_PAGE.read_text("utf-8")
+    for name in ("narxnet", "narnet", "timedelaynet", "distdelaynet", "layrecnet", "elmannet", "closeloop", "openloop",
+                 "adddelay", "removedelay", "preparets", "trainlm", "trainbr", "trainscg", "genFunction", "getwb",
+                 "setwb", "view", "plotresponse", "ploterrcorr", "con2seq", "sim", "perform", "mapminmax", "mapstd",
+                 "netprod"):  # fmt: skip
+        assert f"`{name}" in text, name
+    for call in re.findall(r"`(?:rg\.)?zoo\.(\w+)\(", text):
+        assert call in NETWORKS, call
+    unknown = {name for name in re.findall(r"`rg\.(\w+)", text) if not hasattr(rg, name)}
+    assert unknown <= TO_COME, unknown
 
 
 def test_readme_commands(folder: Path, update_golden: bool) -> None:
@@ -89,7 +76,7 @@ def test_readme_commands(folder: Path, update_golden: bool) -> None:
     table = np.column_stack([np.sin(time), np.cos(time)])
     np.savetxt("series.csv", table, delimiter=",", header="u,v", comments="")
     count = 0
-    for _, language, text in readme_blocks():
+    for _, language, text in pages.blocks(README):
         commands = [
             line.removeprefix("$ ") for line in text.splitlines() if line.removeprefix("$ ").startswith("rnngraph ")
         ]
@@ -98,7 +85,7 @@ def test_readme_commands(folder: Path, update_golden: bool) -> None:
             assert result.exit_code == 0, f"{command}: {result.output}"
             count += 1
             if language == "console":
-                compare(text, language, f"$ {command}\n{result.stdout}", update_golden)
+                pages.compare(README, text, language, f"$ {command}\n{result.stdout}", update_golden)
     assert count >= 7
     assert {"gru_numpy.py", "gru_cupy.py", "params.npz"} <= {path.name for path in folder.iterdir()}
 

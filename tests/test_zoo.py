@@ -106,6 +106,26 @@ def test_narx_delays() -> None:
     assert edge(zoo.narx(1, 4, 2, T_x=0, T_y=1), "x", "a")["delay"] == [0]
 
 
+def test_nar_reads_its_measured_past() -> None:
+    graph = zoo.nar(2, 4, [1, 3], output_activation="tanh")
+    assert dict(graph.nodes(data="size")) == {"y_measured": 2, "a": 4, "y": 2}
+    assert edge(graph, "y_measured", "a") == {"delay": [1, 3], "parameter": "R"}
+    assert reference.parameter_shapes(graph) == {"R_d1": (2, 4), "R_d3": (2, 4), "V": (4, 2), "b_a": (4,), "b_y": (2,)}
+
+
+def test_focused_tdnn_delays_its_input_alone() -> None:
+    graph = zoo.focused_tdnn((2, 4, 3, 1), [1, 3])
+    assert [data for _, _, data in graph.edges(data="delay", default=0)] == [[1, 3], 0, 0]
+    assert zoo.focused_tdnn((2, 1), 1).edges["x", "y", 0]["delay"] == [0, 1]
+
+
+def test_layered_recurrent_loops() -> None:
+    graph = zoo.layered_recurrent((2, 4, 3, 1), 2)
+    loops = {source: data["delay"] for source, target, data in graph.edges(data=True) if source == target}
+    assert loops == {"a1": [1, 2], "a2": [1, 2]}
+    assert edge(graph, "a1", "a2") == {}
+
+
 def test_tdnn_is_a_convolution() -> None:
     graph = zoo.tdnn((2, 3), ([0, 1, 3],))
     problem = random_problem(graph, 4, T=9, batch=1, with_state=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rnngraph.train.ekf import EKF
+from rnngraph.train.forcing import ForcingSchedule, forcing_every
 from rnngraph.train.history import History
 from rnngraph.train.levenberg_marquardt import LevenbergMarquardt
 from rnngraph.train.loop import fit
@@ -17,10 +18,12 @@ __all__ = [
     "Adam",
     "DivergenceError",
     "FlatParameters",
+    "ForcingSchedule",
     "History",
     "LevenbergMarquardt",
     "Momentum",
     "Optimizer",
     "TrainableKernel",
     "fit",
+    "forcing_every",
 ]

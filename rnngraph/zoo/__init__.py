@@ -14,7 +14,17 @@ from typing import Any
 import networkx as nx
 
 from rnngraph.errors import GraphError
-from rnngraph.zoo.classic import elman, feedforward, fully_recurrent, jordan, narx, tdnn
+from rnngraph.zoo.classic import (
+    elman,
+    feedforward,
+    focused_tdnn,
+    fully_recurrent,
+    jordan,
+    layered_recurrent,
+    nar,
+    narx,
+    tdnn,
+)
 from rnngraph.zoo.gated import SQUASHING_G_1997, SQUASHING_H_1997, gru, lstm
 from rnngraph.zoo.stacking import STACKABLE, stack, stacked
 
@@ -26,10 +36,13 @@ __all__ = [
     "elman",
     "example",
     "feedforward",
+    "focused_tdnn",
     "fully_recurrent",
     "gru",
     "jordan",
+    "layered_recurrent",
     "lstm",
+    "nar",
     "narx",
     "stack",
     "stacked",
@@ -41,7 +54,10 @@ NETWORKS: dict[str, Callable[..., nx.MultiDiGraph]] = {
     "jordan": jordan,
     "elman": elman,
     "fully_recurrent": fully_recurrent,
+    "layered_recurrent": layered_recurrent,
     "narx": narx,
+    "nar": nar,
+    "focused_tdnn": focused_tdnn,
     "tdnn": tdnn,
     "lstm": lstm,
     "gru": gru,
@@ -53,7 +69,10 @@ _EXAMPLE_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "jordan": (3, 8, 2),
     "elman": (3, 8, 2),
     "fully_recurrent": (3, 8, 2),
+    "layered_recurrent": ((3, 8, 4, 2), [1, 2]),
     "narx": (1, 8, 1, 2, 2),
+    "nar": (1, 8, 2),
+    "focused_tdnn": ((3, 8, 2), [0, 1, 2]),
     "tdnn": ((3, 8, 2), (2, [0, 2])),
     "lstm": (3, 8),
     "gru": (3, 8),

@@ -27,18 +27,33 @@ def check_sizes(sizes: Any) -> tuple[int, ...]:
     return tuple(check_size(f"sizes[{k}]", size) for k, size in enumerate(sizes))
 
 
-def check_delays(where: str, entry: Any) -> list[int]:
-    """A list of distinct delays; an int N stands for 0..N."""
+def check_delays(where: str, entry: Any, least: int = 0, remedy: str = "") -> list[int]:
+    """A list of distinct delays of at least ``least``; an int N stands for ``least``..N."""
     if isinstance(entry, Iterable) and not isinstance(entry, str):
         delays = list(entry)
     else:
-        delays = list(range(check_size(where, entry, least=0) + 1))
-    valid = all(hasattr(d, "__index__") and not isinstance(d, bool) and d >= 0 for d in delays)
+        delays = list(range(least, check_size(where, entry, least, remedy) + 1))
+    valid = all(hasattr(d, "__index__") and not isinstance(d, bool) and d >= least for d in delays)
     if not delays or not valid or len(set(delays)) != len(delays):
         raise GraphError(
-            f"argument {where}", repr(entry), "distinct ints >= 0", "give a list such as [0, 1, 2], or 2 for 0..2"
-        )
+            f"argument {where}", repr(entry), f"distinct ints >= {least}",
+            f"give a list such as {list(range(least, 3))}, or 2 for {least}..2",
+        )  # fmt: skip
     return [int(d) for d in delays]
+
+
+def feedback_source(graph: nx.MultiDiGraph, size: int, loop: Any) -> str:
+    """What the output "y" feeds back: itself in a "closed" loop, a new input "y_measured" in an "open" one.
+
+    The graph's own data then say which input stands for which output, as ``rnngraph.close_loop`` reads it.
+    """
+    if loop not in ("open", "closed"):
+        raise GraphError("argument loop", repr(loop), "'open' or 'closed'", "train with 'open', run free with 'closed'")
+    if loop == "closed":
+        return "y"
+    graph.add_node("y_measured", kind="input", size=size)
+    graph.graph["feedback"] = {"y_measured": "y"}
+    return "y_measured"
 
 
 def function_attribute(where: str, text: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The chapter's networks without gates: feedforward, Jordan, Elman, fully recurrent, NARX, time-delay."""
+"""Networks without gates: feedforward, Jordan, Elman, fully and layered recurrent, NARX, NAR, time-delay."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from rnngraph.zoo.arguments import (
     check_size,
     check_sizes,
     deep_names,
+    feedback_source,
     function_attribute,
     layers,
     one_hidden_layer,
     with_input,
 )
+
+NO_FEEDBACK = "use tdnn for a network without feedback"
 
 
 def feedforward(sizes: Sequence[int], activation: str = "tanh", output_activation: str = "identity") -> nx.MultiDiGraph:
@@ -118,23 +121,54 @@ def narx(
     inputs: int,
     hidden: int,
     outputs: int,
-    T_x: int,
-    T_y: int,
+    T_x: int | Sequence[int],
+    T_y: int | Sequence[int],
+    *,
+    loop: str = "closed",
+    activation: str = "tanh",
+    output_activation: str = "identity",
+) -> nx.MultiDiGraph:
+    """Nonlinear autoregressive network with exogenous inputs (NARX; Lin et al. 1996), in closed or open loop.
+
+    a(t) = f(sum_{d=0..T_x} W_d^T x(t-d) + sum_{d=1..T_y} R_d^T y(t-d)), y(t) = g(V^T a(t)).
+
+    ``T_x`` >= 0 and ``T_y`` >= 1 are the longest delays, or lists of delays; the parameters are W_d0, W_d1, ..., R_d1,
+    R_d2, ..., V. With ``loop`` = "open" (series-parallel; for training) y(t-d) in the sum is measured, the input
+    "y_measured"; with "closed" (parallel) it is the network's own. ``rnngraph.close_loop`` makes the one of the other.
+    """
+    delays_x = check_delays("T_x", T_x)
+    delays_y = check_delays("T_y", T_y, least=1, remedy=NO_FEEDBACK)
+    graph = with_input(inputs)
+    source = feedback_source(graph, check_size("outputs", outputs), loop)
+    graph.update(one_hidden_layer(inputs, hidden, outputs, activation, output_activation))
+    graph.add_edge("x", "a", delay=delays_x, parameter="W")
+    graph.add_edge(source, "a", delay=delays_y, parameter="R")
+    graph.add_edge("a", "y", parameter="V")
+    return graph
+
+
+def nar(
+    outputs: int,
+    hidden: int,
+    T_y: int | Sequence[int],
     *,
     activation: str = "tanh",
     output_activation: str = "identity",
 ) -> nx.MultiDiGraph:
-    """Nonlinear autoregressive network with exogenous inputs, closed loop.
+    """Nonlinear autoregressive network (NAR), in open loop: a series predicted from its own past.
 
-    a(t) = f(sum_{d=0..T_x} W_d^T x(t-d) + sum_{d=1..T_y} R_d^T y(t-d)), y(t) = g(V^T a(t)).
+    a(t) = f(sum_{d=1..T_y} R_d^T y(t-d)), y(t) = g(V^T a(t)), with the measured y(t-d), the input "y_measured".
 
-    ``T_x`` >= 0 and ``T_y`` >= 1 are the longest delays; the parameters are W_d0, W_d1, ..., R_d1, R_d2, ..., V.
+    ``T_y`` >= 1 is the longest delay, or a list of delays; the parameters are R_d1, R_d2, ..., V. In closed loop,
+    which ``rnngraph.close_loop`` makes of it, the network goes on with its own outputs.
     """
-    last_x = check_size("T_x", T_x, least=0)
-    last_y = check_size("T_y", T_y, remedy="use tdnn for a network without feedback")
-    graph = one_hidden_layer(inputs, hidden, outputs, activation, output_activation)
-    graph.add_edge("x", "a", delay=list(range(last_x + 1)), parameter="W")
-    graph.add_edge("y", "a", delay=list(range(1, last_y + 1)), parameter="R")
+    delays = check_delays("T_y", T_y, least=1, remedy=NO_FEEDBACK)
+    size = check_size("outputs", outputs)
+    graph = nx.MultiDiGraph()
+    source = feedback_source(graph, size, "open")
+    graph.add_node("a", kind="unit", size=check_size("hidden", hidden), **function_attribute("activation", activation))
+    graph.add_node("y", kind="output", size=size, **function_attribute("output_activation", output_activation))
+    graph.add_edge(source, "a", delay=delays, parameter="R")
     graph.add_edge("a", "y", parameter="V")
     return graph
 
@@ -164,4 +198,49 @@ def tdnn(
     nodes = list(graph)
     for layer, (source, target, entry) in enumerate(zip(nodes[:-1], nodes[1:], delays, strict=True)):
         graph.add_edge(source, target, delay=check_delays(f"delays[{layer}]", entry))
+    return graph
+
+
+def focused_tdnn(
+    sizes: Sequence[int],
+    delays: int | Sequence[int],
+    *,
+    activation: str = "tanh",
+    output_activation: str = "identity",
+) -> nx.MultiDiGraph:
+    """Focused time-delay network: a feedforward network behind a delay line at its input, and no other delay.
+
+    a^(1)(t) = f(sum_{d in D} W_d^(1)^T x(t-d)), a^(l)(t) = f(W^(l)^T a^(l-1)(t)), y(t) = g(W^(L)^T a^(L-1)(t)).
+
+    ``sizes`` = (inputs, hidden..., outputs); ``delays`` = D, a list of delays >= 0, or an int N for 0..N. With delays
+    in every layer it is distributed: :func:`tdnn`. Nodes "x", "a1", ..., "y".
+    """
+    graph = feedforward(sizes, activation, output_activation)
+    first = list(graph)[1]
+    graph.add_edge("x", first, key=0, delay=check_delays("delays", delays))
+    return graph
+
+
+def layered_recurrent(
+    sizes: Sequence[int],
+    delays: int | Sequence[int] = 1,
+    *,
+    activation: str = "tanh",
+    output_activation: str = "identity",
+) -> nx.MultiDiGraph:
+    """Layered recurrent network: a deep network in which each hidden layer has a loop onto itself.
+
+    a^(l)(t) = f(W^(l)^T a^(l-1)(t) + sum_{d in D} R_d^(l)^T a^(l)(t-d)) with a^(0) = x, and y(t) = g(V^T a^(L)(t)).
+
+    ``sizes`` = (inputs, hidden..., outputs); ``delays`` = D, a list of delays >= 1, or an int N for 1..N. Nodes "x",
+    "a1", ..., "y". With one hidden layer and D = [1] it is the Elman network with learned context weights.
+    """
+    graph = feedforward(sizes, activation, output_activation)
+    hidden = [node for node, kind in graph.nodes(data="kind") if kind == "unit"]
+    if not hidden:
+        raise GraphError(
+            "argument sizes", repr(tuple(sizes)), "at least one hidden layer", "give (inputs, hidden, outputs)"
+        )
+    for node in hidden:
+        graph.add_edge(node, node, delay=check_delays("delays", delays, least=1, remedy=NO_FEEDBACK))
     return graph
