@@ -61,7 +61,7 @@ benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, 
 	$(BIN)/python -m benchmarks.second_order
 
 golden: $(VENV)/.test ## write golden files, README output and file lists anew from what is there now
-	$(PYTEST) -q tests/test_golden.py tests/test_examples.py tests/test_learning_rules_page.py --update-golden
+	$(PYTEST) -q tests/test_golden.py tests/test_examples.py tests/test_learning_rules_page.py tests/test_data_page.py --update-golden
 
 clean: ## remove what the other targets made, .venv included
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

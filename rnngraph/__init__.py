@@ -38,6 +38,7 @@ from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
+from rnngraph.series import Prepared, Scaling, buckets, pad, prepare, split, windows
 from rnngraph.system import System
 from rnngraph.train import (
     EKF,
@@ -78,8 +79,10 @@ __all__ = [
     "Model",
     "Momentum",
     "OptionError",
+    "Prepared",
     "RNNGraphError",
     "RuleComparison",
+    "Scaling",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -88,6 +91,7 @@ __all__ = [
     "__version__",
     "add_delay",
     "as_text_drawing",
+    "buckets",
     "close_loop",
     "compare",
     "compile",
@@ -103,13 +107,17 @@ __all__ = [
     "load_table",
     "mix_feedback",
     "open_loop",
+    "pad",
     "plot_gradient_flow",
     "predict_ahead",
+    "prepare",
     "remove_delay",
     "save_graph",
+    "split",
     "validate",
     "verify",
     "vjp",
+    "windows",
     "zoo",
 ]
 

@@ -123,7 +123,7 @@ def _endless(batches: Batches) -> Iterator[Batch]:
 
 
 def _gradient(kernel: Kernel, params: Any, batch: Batch, number: int) -> tuple[float, Any]:
-    loss, gradients = kernel.loss_and_gradient(params, batch.inputs, batch.targets, weights=batch.weights)
+    loss, gradients = _at(kernel, params, batch)
     if not (math.isfinite(loss) and math.isfinite(global_norm(gradients.vector))):
         raise TrainingError(
             f"update {number + 1}", f"a loss of {loss} or its gradient not finite", "finite values",
@@ -132,13 +132,17 @@ def _gradient(kernel: Kernel, params: Any, batch: Batch, number: int) -> tuple[f
     return loss, gradients.vector
 
 
+def _at(kernel: Kernel, params: Any, batch: Batch) -> tuple[float, Any]:
+    return kernel.loss_and_gradient(params, batch.inputs, batch.targets, batch.state, batch.weights)
+
+
 def _measure(run: _Run, params: Any, batch: Batch, expected: Any) -> None:
     if run.kernel is None:
         return
     try:
         for _ in range(REPEATS):
             started = time.perf_counter()
-            _, gradients = run.kernel.loss_and_gradient(params, batch.inputs, batch.targets, weights=batch.weights)
+            _, gradients = _at(run.kernel, params, batch)
             run.seconds = min(run.seconds, time.perf_counter() - started)
     except OptionError as error:  # the memory limit, for so many sequences
         run.refused, run.kernel = str(error), None

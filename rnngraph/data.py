@@ -53,7 +53,9 @@ def check_inputs(inputs: object, sizes: Mapping[str, int], dtype: DTypeLike) -> 
         raise DataError("inputs", "no inputs", "at least one input", "add a node with kind='input'")
     steps, batch, _ = arrays[first].shape
     for name, array in arrays.items():
-        _finite(f"input {name!r}", array, given[name], "replace it; padding is a number such as 0 with a weight of 0")
+        check_finite(
+            f"input {name!r}", array, given[name], "replace it; padding is a number such as 0 with a weight of 0"
+        )
     return arrays, steps, batch
 
 
@@ -74,7 +76,7 @@ def check_targets(
             continue
         array = _real(where, given[name], dtype)
         _shape(where, array, (T, batch, size), _rank_remedy(array, size))
-        _finite(where, array, given[name], "replace it; padding is a number such as 0 with a weight of 0")
+        check_finite(where, array, given[name], "replace it; padding is a number such as 0 with a weight of 0")
         if loss == "binary_cross_entropy" and not (array.min() >= 0 and array.max() <= 1):
             raise DataError(
                 where,
@@ -98,7 +100,7 @@ def check_weights(weights: object, T: int, batch: int, dtype: DTypeLike) -> Arra
     else:
         remedy = "give one weight per time step and sequence"
     _shape("weights", array, (T, batch), remedy)
-    _finite("weights", array, weights, "use 0 for a step that does not count")
+    check_finite("weights", array, weights, "use 0 for a step that does not count")
     if array.min() < 0:
         where = _position(array < 0)
         raise DataError(
@@ -135,7 +137,7 @@ def check_state(
         else:
             remedy = "give the node's last values, (depth, batch, size), oldest first, as forward returns them"
         _shape(where, array, shape, remedy)
-        _finite(where, array, value, "start from another state, such as kernel.initial_state(batch)")
+        check_finite(where, array, value, "start from another state, such as kernel.initial_state(batch)")
         checked[name] = array
     return checked
 
@@ -151,7 +153,7 @@ def check_parameters(
         array = _real(where, given[name], dtype)
         remedy = "transpose it: (source size, destination size)" if array.shape == shape[::-1] else "reshape it"
         _shape(where, array, shape, remedy)
-        _finite(where, array, given[name], "start from kernel.init(), or train with a smaller step")
+        check_finite(where, array, given[name], "start from kernel.init(), or train with a smaller step")
         checked[name] = array
     return checked
 
@@ -226,7 +228,7 @@ def _position(mask: Array) -> tuple[int, ...]:
     return tuple(int(index) for index in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
-def _finite(where: str, array: Array, given: object, remedy: str) -> None:
+def check_finite(where: str, array: Array, given: object, remedy: str) -> None:
     """Refuse NaN and infinity. A finite sum of squares, which is cheap, proves that all is well; only else is each
     entry read."""
     flat = array.ravel()

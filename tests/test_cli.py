@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from click.testing import CliRunner, Result
 
 import rnngraph as rg
 from rnngraph.cli import main
-from rnngraph.cli.data import parse_columns, training_data
+from rnngraph.cli.data import parse_columns, read_training
 from rnngraph.cli.graphs import read_graph
 from rnngraph.errors import DataError, GraphError, OptionError, RNNGraphError
-from rnngraph.files import load_graph, load_table
+from rnngraph.files import load_graph, load_table, save_arrays
 from rnngraph.validate import validate
 
 SMALL = "zoo:elman(2, 3, 1)"
@@ -219,34 +220,38 @@ def test_divergence_is_one_line(tmp_path: Path) -> None:
         assert result.stderr.startswith("rnngraph: epoch ") and result.stderr.count("\n") == 1
 
 
-def test_columns_to_arrays() -> None:
-    model = validate(read_graph(SMALL))
+def read(folder: Path, table: dict[str, Any], graph: str, **options: Any) -> rg.Prepared:
+    """The table by way of an npz file."""
+    save_arrays(table, folder / "table.npz")
+    return read_training(str(folder / "table.npz"), read_graph(graph), {}, {}, **{"fill": "initial", **options})
+
+
+def test_columns_to_arrays(tmp_path: Path) -> None:
     table = {"x": np.arange(24.0).reshape(6, 2, 2), "target_y": np.arange(12.0).reshape(6, 2)}
-    inputs, targets = training_data(table, model, [], {}, {}, ["y"])
-    np.testing.assert_array_equal(inputs["x"], table["x"])
-    np.testing.assert_array_equal(targets["y"][:, :, 0], table["target_y"])
-    inputs, targets = training_data(table, model, [], {}, {}, ["y"], window=3)
-    assert inputs["x"].shape == (3, 4, 2) and targets["y"].shape == (3, 4, 1)
+    data = read(tmp_path, table, SMALL)
+    np.testing.assert_array_equal(data.inputs["x"], table["x"])
+    np.testing.assert_array_equal(data.targets["y"][:, :, 0], table["target_y"])
+    data = read(tmp_path, table, SMALL, window=3)
+    assert data.inputs["x"].shape == (3, 4, 2) and data.targets["y"].shape == (3, 4, 1)
     for sequence, (start, batch) in enumerate([(0, 0), (0, 1), (3, 0), (3, 1)]):
-        np.testing.assert_array_equal(inputs["x"][:, sequence], table["x"][start : start + 3, batch])
-        np.testing.assert_array_equal(targets["y"][:, sequence, 0], table["target_y"][start : start + 3, batch])
+        np.testing.assert_array_equal(data.inputs["x"][:, sequence], table["x"][start : start + 3, batch])
+        np.testing.assert_array_equal(data.targets["y"][:, sequence, 0], table["target_y"][start : start + 3, batch])
 
 
-def test_columns_left_over_are_taken_in_order() -> None:
+def test_columns_left_over_are_taken_in_order(tmp_path: Path) -> None:
     table = {name: np.full(2, float(position)) for position, name in enumerate(["y", "u", "v"])}
-    inputs, targets = training_data(table, validate(read_graph(SMALL)), [], {}, {}, ["y"])
-    assert inputs["x"][0].tolist() == [[1.0, 2.0]] and targets["y"][0].tolist() == [[0.0]]
+    data = read(tmp_path, table, SMALL)
+    assert data.inputs["x"][0].tolist() == [[1.0, 2.0]] and data.targets["y"][0].tolist() == [[0.0]]
 
 
-def test_classes_are_integers() -> None:
-    model = validate(read_graph("zoo:elman(1, 2, 3)"))
+def test_classes_are_integers(tmp_path: Path) -> None:
     table = {"1": np.arange(4.0), "2": np.array([0.0, 2.0, 1.0, 0.0])}
-    _, targets = training_data(table, model, ["y"], {}, {}, ["y"])
-    assert targets["y"].dtype == np.int64 and targets["y"].tolist() == [[0], [2], [1], [0]]
+    labels = read(tmp_path, table, "zoo:elman(1, 2, 3)", loss="cross_entropy").targets["y"]
+    assert labels.dtype == np.int64 and labels.tolist() == [[0], [2], [1], [0]]
     for wrong in (3.0, -1.0, 0.5):
         table["2"][0] = wrong
         with pytest.raises(DataError, match="class"):
-            training_data(table, model, ["y"], {}, {}, ["y"])
+            read(tmp_path, table, "zoo:elman(1, 2, 3)", loss="cross_entropy")
 
 
 @pytest.mark.parametrize(
@@ -259,9 +264,26 @@ def test_classes_are_integers() -> None:
         ({"x": np.zeros((3, 2))}, "no column 'y'"),
     ],
 )
-def test_bad_tables(table: dict[str, np.ndarray], message: str) -> None:
+def test_bad_tables(tmp_path: Path, table: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(RNNGraphError, match=message):
-        training_data(table, validate(read_graph(SMALL)), [], {}, {}, ["y"])
+        read(tmp_path, table, SMALL)
+
+
+def test_train_fills_the_delays_from_the_samples(tmp_path: Path) -> None:
+    data = str(series(tmp_path / "series.csv"))
+    graph = "zoo:narx(2, 3, 1, 2, 4)"
+    found = [
+        succeed("train", graph, data, "--epochs", "1", *options).split("\n")[1].split()[1]
+        for options in ([], ["--fill", "samples"], ["--fill", "samples", "--horizon", "1"])
+    ]
+    kernel = rg.compile(read_graph(graph))
+    table = load_table(data)
+    given = {"x": np.stack([table["u"], table["v"]], axis=1), "y": table["y"]}
+    for text, options in zip(found, ({"fill": "initial"}, {}, {"horizon": 1}), strict=True):
+        expected = kernel.loss(kernel.init(), **rg.prepare(given, read_graph(graph), **options))
+        assert float(text) == pytest.approx(expected, rel=1e-3)
+    result = run("train", graph, data, "--fill", "samples", "--window", "57")
+    assert result.exit_code == 2 and "--window: found 57; expected at most 56 steps" in result.stderr
 
 
 def test_column_ranges() -> None:

@@ -11,14 +11,14 @@ from rich.table import Table
 
 import rnngraph as rg
 from rnngraph.backends import PRINTERS, check_backend
-from rnngraph.cli.data import parse_columns, training_data
+from rnngraph.cli.data import parse_columns, read_training
 from rnngraph.cli.graphs import read_graph
 from rnngraph.errors import OptionError, RNNGraphError
-from rnngraph.files import check_writable, load_table, save_arrays, save_graph, write_atomic
+from rnngraph.files import check_writable, save_arrays, save_graph, write_atomic
 from rnngraph.listing import as_text_drawing
-from rnngraph.losses import resolve_losses
 from rnngraph.program import build_program
 from rnngraph.rules import Rule
+from rnngraph.series.prepare import FILLS
 from rnngraph.train import LBFGS, SGD, Adam, Momentum
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": SGD, "momentum": Momentum}
@@ -172,6 +172,14 @@ def verify(graph: str, losses: Sequence[str], seed: int) -> None:
 @click.option("--epochs", default=20, show_default=True, help="Passes over the data.")
 @click.option("--learning-rate", type=float, help="Of the optimizer; its own default if left out.")
 @click.option("--optimizer", type=click.Choice([*OPTIMIZERS, "lbfgs"]), default="adam", show_default=True)
+@click.option(
+    "--fill",
+    type=click.Choice(FILLS),
+    default="initial",
+    show_default=True,
+    help="samples: the first samples fill the delays, the rest are steps; initial: all samples are steps.",
+)
+@click.option("--horizon", type=click.IntRange(min=0), default=0, help="The target is the sample so many steps later.")
 @click.option("--window", type=click.IntRange(min=1), help="Cut long sequences into sequences of so many steps.")
 @click.option("--batch-size", type=int, help="Sequences in a mini-batch; all of them if left out.")
 @click.option("--clip-norm", type=float, help="Bound of the gradient's norm.")
@@ -190,6 +198,8 @@ def train(
     epochs: int,
     learning_rate: float | None,
     optimizer: str,
+    fill: str,
+    horizon: int,
     window: int | None,
     batch_size: int | None,
     clip_norm: float | None,
@@ -205,14 +215,11 @@ def train(
     Example: rnngraph train "zoo:elman(2, 16, 1)" series.csv --input x=u,v --target y=y --save params.npz
     """
     network = read_graph(graph)
-    model = rg.validate(network)
     loss = _loss(losses)
-    chosen = resolve_losses(tuple(node.name for node in model.outputs), loss)
-    classes = [name for name, each in chosen.items() if each == "cross_entropy"]
 
     def read(path: str) -> Any:
         columns = parse_columns(inputs, "--input"), parse_columns(targets, "--target")
-        return training_data(load_table(path), model, classes, *columns, learned=list(chosen), window=window)
+        return read_training(path, network, *columns, window=window, loss=loss, fill=fill, horizon=horizon)
 
     method = _optimizer(optimizer, learning_rate)
     training = read(data)

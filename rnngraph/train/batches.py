@@ -1,9 +1,10 @@
 """Training data: checked once, then cut into mini-batches over the batch axis.
 
-Accepted: ``(inputs, targets)`` or ``(inputs, targets, weights)``, where inputs maps names to arrays (T, batch,
-size), targets names to arrays (T, batch, size) or integers (T, batch), and weights is (T, batch); the same as a mapping
-with the keys "inputs", "targets", "weights"; or a list of such entries, sequences of different lengths for example,
-each of them one mini-batch.
+Accepted: ``(inputs, targets)``, ``(inputs, targets, weights)`` or ``(inputs, targets, weights, state)``, where inputs
+maps names to arrays (T, batch, size), targets names to arrays (T, batch, size) or integers (T, batch), weights is (T,
+batch) or None, and state maps names to the values before the first step, (depth, batch, size), or is None; the same as
+a mapping with the keys "inputs", "targets", "weights", "state"; or a list of such entries, sequences of different
+lengths for example, each of them one mini-batch.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ import numpy as np
 from rnngraph.errors import DataError, OptionError
 from rnngraph.train.protocols import Array
 
+KEYS = ("inputs", "targets", "weights", "state")
 FORMS = (
-    "(inputs, targets), (inputs, targets, weights) or a list of such tuples, inputs and targets being dicts of arrays"
+    "(inputs, targets), (inputs, targets, weights), (inputs, targets, weights, state) or a list of such tuples, "
+    "inputs and targets being dicts of arrays"
 )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One stretch of data. ``steps`` is its share in a mean: T * batch, or the sum of its weights."""
+    """One stretch of data. ``steps`` is its share in a mean: T * batch, or the sum of its weights.
+
+    ``state`` is the given part of the state before the first step, None where the network starts from its own.
+    """
 
     inputs: dict[str, Array]
     targets: dict[str, Array]
     weights: Array | None
+    state: dict[str, Array] | None
     length: int
     size: int
     steps: float
@@ -39,6 +46,7 @@ class Batch:
             {name: array.take(index, axis=1) for name, array in self.inputs.items()},
             {name: array.take(index, axis=1) for name, array in self.targets.items()},
             weights,
+            None if self.state is None else {name: array.take(index, axis=1) for name, array in self.state.items()},
             self.length,
             len(index),
             float(self.length * len(index)) if weights is None else float(weights.sum()),
@@ -53,7 +61,7 @@ class Batches:
     """
 
     def __init__(self, data: object, batch_size: int | None, shuffle: bool, seed: int, where: str = "data") -> None:
-        self._parts = _parts(data, where)
+        self._parts = read_parts(data, where)
         self._single = not isinstance(data, list)
         if batch_size is not None and not self._single:
             raise OptionError(
@@ -93,7 +101,8 @@ class Batches:
                 yield self._parts[index]
 
 
-def _parts(data: object, where: str) -> list[Batch]:
+def read_parts(data: object, where: str = "data") -> list[Batch]:
+    """``data``, of any accepted form, as one Batch per entry; raises ``DataError``."""
     if isinstance(data, tuple | Mapping):
         return [_checked(data, where)]
     if not isinstance(data, list):
@@ -104,9 +113,9 @@ def _parts(data: object, where: str) -> list[Batch]:
 
 
 def _checked(entry: object, where: str) -> Batch:
-    if isinstance(entry, Mapping) and {"inputs", "targets"} <= entry.keys() <= {"inputs", "targets", "weights"}:
-        entry = (entry["inputs"], entry["targets"], entry.get("weights"))
-    if not isinstance(entry, tuple) or len(entry) not in (2, 3) or not isinstance(entry[0], Mapping):
+    if isinstance(entry, Mapping) and {"inputs", "targets"} <= entry.keys() <= set(KEYS):
+        entry = tuple(entry.get(key) for key in KEYS)
+    if not isinstance(entry, tuple) or len(entry) not in (2, 3, 4) or not isinstance(entry[0], Mapping):
         what = f"a tuple of {len(entry)}" if isinstance(entry, tuple) else f"a {type(entry).__name__}"
         raise DataError(where, what, FORMS, "put the arrays in this form")
     if not isinstance(entry[1], Mapping) or not entry[1]:
@@ -114,7 +123,7 @@ def _checked(entry: object, where: str) -> Batch:
         raise DataError(where, found, "a dict from output names to arrays", 'give targets such as {"y": target}')
     inputs = {name: _array(value, f"{where}: input {name!r}", (3,)) for name, value in entry[0].items()}
     targets = {name: _array(value, f"{where}: target {name!r}", (2, 3)) for name, value in entry[1].items()}
-    given = entry[2] if len(entry) == 3 else None
+    given = entry[2] if len(entry) > 2 else None
     weights = None if given is None else _array(given, f"{where}: weights", (2,))
     arrays = [(f"input {name!r}", array) for name, array in inputs.items()]
     arrays += [(f"target {name!r}", array) for name, array in targets.items()]
@@ -133,14 +142,34 @@ def _checked(entry: object, where: str) -> Batch:
         raise DataError(
             where, f"T={length}, batch={size}", "at least one step of one sequence", "leave the empty entry out"
         )
+    state = None if len(entry) < 4 else _state(entry[3], size, where)
     if weights is None:
-        return Batch(inputs, targets, None, length, size, float(length * size))
+        return Batch(inputs, targets, None, state, length, size, float(length * size))
     if float(weights.min()) < 0.0:
         raise DataError(f"{where}: weights", "a negative weight", "weights >= 0", "use 0 to mask a step")
-    return Batch(inputs, targets, weights, length, size, float(weights.sum()))
+    return Batch(inputs, targets, weights, state, length, size, float(weights.sum()))
 
 
-def _array(value: object, where: str, axes: tuple[int, ...]) -> Array:
+def _state(value: object, size: int, where: str) -> dict[str, Array] | None:
+    """The given state, checked as far as the data tell: the kernel checks names, depths and sizes."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise DataError(
+            f"{where}: state", f"a {type(value).__name__}", "a dict from node names to arrays, or None",
+            "give the nodes' values before the first step, as rnngraph.prepare makes them",
+        )  # fmt: skip
+    state = {name: _array(array, f"{where}: state of {name!r}", (3,), "depth") for name, array in value.items()}
+    for name, array in state.items():
+        if array.shape[1] != size:
+            raise DataError(
+                f"{where}: state of {name!r}", f"batch={array.shape[1]}", f"batch={size} as the inputs have",
+                "give one state per sequence",
+            )  # fmt: skip
+    return state
+
+
+def _array(value: object, where: str, axes: tuple[int, ...], first: str = "T") -> Array:
     """``value`` as an array of a number of axes among ``axes``; an array of another module stays what it is."""
     array: Array = value
     if not (hasattr(value, "__array_ufunc__") and hasattr(value, "__array_function__")):
@@ -155,7 +184,7 @@ def _array(value: object, where: str, axes: tuple[int, ...]) -> Array:
             where, f"dtype {array.dtype}", "real numbers", "convert the array to float32, float64 or integers"
         )
     if array.ndim not in axes:
-        names = {2: "(T, batch)", 3: "(T, batch, size)"}
+        names = {2: f"({first}, batch)", 3: f"({first}, batch, size)"}
         raise DataError(
             where,
             f"shape {tuple(array.shape)}",

@@ -130,7 +130,7 @@ class _Stream:
         options, length = self._options, self._batch.length
         # The states at the beginnings of the last blocks, oldest first: the window starts at the oldest.
         starts: deque[tuple[int, Any]] = deque(maxlen=1 + -(-options.reach // options.block))
-        state: Any = None
+        state: Any = self._batch.state
         squares = 0.0
         for first in range(0, length, options.block):
             last = min(first + options.block, length)

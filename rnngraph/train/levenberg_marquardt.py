@@ -171,6 +171,6 @@ def _loss(kernel: DifferentiableKernel, session: Session, data: Batches) -> floa
     total = 0.0
     with np.errstate(**REPORTED):
         for batch in data.epoch():
-            found = float(kernel.loss(session.params, batch.inputs, batch.targets, weights=batch.weights))
+            found = float(kernel.loss(session.params, batch.inputs, batch.targets, batch.state, batch.weights))
             total += found * (batch.steps / data.steps)
     return total

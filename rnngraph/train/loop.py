@@ -48,9 +48,11 @@ def fit(
     """Train ``params`` in place (``params.vector`` and every named view of it) and return what was measured.
 
     data, validation
-        ``(inputs, targets)`` or ``(inputs, targets, weights)`` with dicts of time-major arrays, inputs (T, batch,
-        size), targets (T, batch, size) or integers (T, batch), weights (T, batch); or a list of such tuples, of
-        any lengths, each one mini-batch. Every sequence starts from the network's initial state.
+        ``(inputs, targets)``, ``(inputs, targets, weights)`` or ``(inputs, targets, weights, state)`` with dicts of
+        time-major arrays, inputs (T, batch, size), targets (T, batch, size) or integers (T, batch), weights (T,
+        batch) or None, state (depth, batch, size) by node; what ``rnngraph.prepare`` returns; or a list of such
+        entries, of any lengths, each one mini-batch. Every sequence starts from its state, each node that this does
+        not name from its initial value.
     optimizer
         ``Adam``, ``SGD``, ``Momentum``; ``LBFGS`` and ``LevenbergMarquardt`` take the whole data at each iteration
         (no batch_size, no clipping); ``EKF`` updates at every time step (no clipping). Its state starts afresh at
@@ -102,7 +104,7 @@ def fit(
     training = Batches(data, batch_size, shuffle, seed)
     checking = None
     if validation is not None:
-        one = batch_size if isinstance(validation, tuple) else None
+        one = None if isinstance(validation, list) else batch_size
         checking = Batches(validation, one, shuffle=False, seed=seed, where="validation")
 
     with EpochBar(epochs, progress) as bar:

@@ -80,8 +80,8 @@ class Linearised(NamedTuple):
 
 def linearise(kernel: DifferentiableKernel, outputs: list[str], params: Any, batch: Batch) -> Linearised:
     """All residuals of a batch at the present parameters, with the derivatives of the outputs scaled alike."""
-    found, _ = kernel.forward(params, batch.inputs)
-    derivatives = kernel.jacobian(params, batch.inputs)
+    found, _ = kernel.forward(params, batch.inputs, batch.state)
+    derivatives = kernel.jacobian(params, batch.inputs, batch.state)
     residuals, rows = [], []
     for name in outputs:
         size = found[name].shape[-1]

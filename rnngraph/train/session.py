@@ -64,7 +64,7 @@ class Session:
         """Loss, gradient vector and its global norm at the present parameters; raises ``DivergenceError``."""
         with np.errstate(**REPORTED):
             found, grads = self.kernel.loss_and_gradient(
-                self.params, batch.inputs, batch.targets, weights=batch.weights
+                self.params, batch.inputs, batch.targets, batch.state, batch.weights
             )
             loss = float(found)
         gradient = getattr(grads, "vector", None)
@@ -155,7 +155,7 @@ class Session:
         total = 0.0
         for batch in self._validation.epoch():
             with np.errstate(**REPORTED):
-                loss = float(self.kernel.loss(self.params, batch.inputs, batch.targets, weights=batch.weights))
+                loss = float(self.kernel.loss(self.params, batch.inputs, batch.targets, batch.state, batch.weights))
             total += loss * (batch.steps / self._validation.steps)
         if not math.isfinite(total):
             raise self.diverged(f"{where}, validation", f"a validation loss of {total}")

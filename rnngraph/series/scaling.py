@@ -1,0 +1,233 @@
+"""``rg.Scaling``: series scaled unit by unit, outputs scaled back, and the scaling folded into the network itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from rnngraph.data import as_array, check_finite
+from rnngraph.errors import DataError, OptionError
+from rnngraph.files import as_path, write_atomic
+from rnngraph.series.columns import as_table
+from rnngraph.series.fold import fold
+from rnngraph.words import clip, nearest
+
+Array: TypeAlias = NDArray[Any]
+KINDS = ("standard", "minmax")
+FORMAT = "rnngraph scaling 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """scaled = (value - offset) / factor, unit by unit; ``offset`` and ``factor`` map names to arrays (size,).
+
+    ``constant`` maps names to the units that did not change in the data that it was fitted on: their factor is 1, so
+    that they become 0 and nothing is divided by 0. ``left`` are the names that pass as they are.
+    """
+
+    kind: str
+    offset: Mapping[str, Array]
+    factor: Mapping[str, Array]
+    constant: Mapping[str, tuple[int, ...]]
+    left: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(
+        cls,
+        series: object,
+        kind: str = "standard",
+        *,
+        limits: tuple[float, float] = (-1.0, 1.0),
+        leave: Iterable[str] = (),
+    ) -> Scaling:
+        """The scaling of the training part of the data.
+
+        ``series``: a mapping from names to arrays, a table, or a list of such sequences, as ``rnngraph.prepare`` takes
+        them: (samples,), (samples, units) or (samples, batch, units), each unit with a scale of its own over all
+        samples and sequences. ``kind``: "standard", to mean 0 and standard deviation 1, or "minmax", to ``limits``.
+        ``leave``: names that are not scaled, such as numbers of classes.
+
+        Raises DataError for NaN, infinity and what is no series of numbers, OptionError for an unknown kind or name.
+        """
+        if kind not in KINDS:
+            close = nearest(str(kind), KINDS)
+            remedy = f"did you mean {close!r}?" if close else "choose one of them"
+            raise OptionError("kind", repr(kind), " or ".join(map(repr, KINDS)), remedy)
+        low, high = (float(limit) for limit in limits)
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise OptionError("limits", repr(limits), "two finite numbers, low < high", "give (-1, 1), for example")
+        entries = series if isinstance(series, list | tuple) else [series]
+        tables = [as_table(entry, "series") for entry in entries]
+        if not tables:
+            raise DataError("series", "an empty list", "at least one sequence", "give a list of mappings")
+        left = tuple(str(name) for name in leave)
+        for name in left:
+            if name not in tables[0]:
+                raise OptionError("leave", repr(name), f"names among {list(tables[0])}", "check the spelling")
+        offset, factor, constant = {}, {}, {}
+        for name in tables[0]:
+            if name in left:
+                continue
+            rows = np.concatenate([_rows(table, name, number) for number, table in enumerate(tables)])
+            offset[name], factor[name], same = _fitted(rows, kind, low, high)
+            if same:
+                constant[name] = same
+        return cls(kind, offset, factor, constant, left)
+
+    def scale(self, series: Mapping[str, Any]) -> dict[str, Any]:
+        """The series by name, scaled: arrays of any axes, the last one the units; names left alone pass as they are.
+
+        Raises DataError for a name that the scaling does not know, another number of units, NaN and infinity.
+        """
+        return self._changed(series, lambda values, offset, factor: (values - offset) / factor)
+
+    def unscale(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``scale`` undoes: a network's outputs in the units of the data. Raises DataError as ``scale`` does."""
+        return self._changed(outputs, lambda values, offset, factor: values * factor + offset)
+
+    def fold(self, graph: nx.MultiDiGraph, params: Mapping[str, Any]) -> tuple[nx.MultiDiGraph, dict[str, Array]]:
+        """A network that takes inputs and gives outputs in the units of the data, and its parameters.
+
+        With kernels of both, ``folded.forward(new_params, inputs)`` is ``scaling.unscale`` of
+        ``kernel.forward(params, scaling.scale(inputs))``, at the first steps too: one file to ship. Each input and
+        output gets a node beside it, ``<name>_scaled``, in whose place the rest of the network stays as it was: the
+        input reaches it, and it reaches the output, through a fixed diagonal edge and a bias. Parameters keep their
+        names, but the learned initial value of a renamed output; added are the biases ``offset_<name>``. The state of
+        the new network holds scaled values, under the names of the new nodes. Outputs keep their loss's meaning only
+        where it is one of values: train before, fold to ship.
+
+        Raises DataError where an input or output is unknown to the scaling or has another size, GraphError for a bad
+        graph.
+        """
+        return fold(graph, params, self.offset, self.factor, self.left)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the scaling as JSON, whole or not at all. Raises DataError where the folder cannot be written to."""
+        content = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "offset": {name: values.tolist() for name, values in self.offset.items()},
+            "factor": {name: values.tolist() for name, values in self.factor.items()},
+            "constant": {name: list(units) for name, units in self.constant.items()},
+            "left": list(self.left),
+        }
+        write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Scaling:
+        """Read what ``save`` wrote. Raises DataError where the file cannot be read or holds something else."""
+        file = as_path(path)
+        where, remedy = f"file {str(file)!r}", "write the file with Scaling.save"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(where, f"no valid JSON ({error})", "a scaling", remedy) from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(where, "JSON of something else", f'"format": "{FORMAT}"', remedy)
+        try:
+            offset, factor = (
+                {str(name): np.array(values, dtype=np.float64) for name, values in content[key].items()}
+                for key in ("offset", "factor")
+            )
+            constant = {str(name): tuple(int(unit) for unit in units) for name, units in content["constant"].items()}
+            left = tuple(str(name) for name in content["left"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(where, f"a scaling that cannot be read ({error!r})", "what save wrote", remedy) from error
+        for name, values in offset.items():
+            fits = name in factor and values.ndim == 1 and factor[name].shape == values.shape
+            if not (fits and np.isfinite(values).all() and np.isfinite(factor[name]).all() and factor[name].all()):
+                expected = "finite offsets and as many finite factors other than 0"
+                raise DataError(where, f"numbers of {name!r} that are no scaling", expected, remedy)
+        return cls(str(content.get("kind")), offset, factor, constant, left)
+
+    def __str__(self) -> str:
+        lines = [f"Scaling ({self.kind}): scaled = (value - offset) / factor"]
+        width = max((len(name) for name in self.offset), default=0)
+        for name, values in self.offset.items():
+            text = f"  {name:{width}}  offset {_shown(values)}, factor {_shown(self.factor[name])}"
+            units = self.constant.get(name, ())
+            text += f"; constant, factor 1: {'unit' if len(units) == 1 else 'units'} {_listed(units)}" if units else ""
+            lines.append(text)
+        lines += [f"  {name:{width}}  as it is" for name in self.left]
+        return "\n".join(lines)
+
+    def _changed(self, series: Mapping[str, Any], change: Any) -> dict[str, Any]:
+        if not isinstance(series, Mapping):
+            remedy = "pass {'x': array}, for example"
+            raise DataError("series", f"a {type(series).__name__}", "a mapping from names to arrays", remedy)
+        changed: dict[str, Any] = {}
+        for name, value in series.items():
+            if str(name) in self.left:
+                changed[name] = value
+                continue
+            if str(name) not in self.offset:
+                close = nearest(str(name), [*self.offset, *self.left])
+                remedy = f"did you mean {close!r}?" if close else "fit the scaling with it, or with leave=(name,)"
+                raise DataError(
+                    "series", f"the unknown name {clip(name)}", f"names among {[*self.offset, *self.left]}", remedy
+                )
+            offset, factor = self.offset[str(name)], self.factor[str(name)]
+            array = _numbers(value, f"series {name!r}")
+            if offset.size != 1 and array.shape[-1:] != offset.shape:
+                raise DataError(
+                    f"series {name!r}", f"shape {array.shape}", f"{offset.size} units along the last axis",
+                    "give the series with the units it was fitted with",
+                )  # fmt: skip
+            dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+            changed[name] = change(array.astype(np.float64), offset, factor).astype(dtype)
+        return changed
+
+
+def _fitted(rows: Array, kind: str, low: float, high: float) -> tuple[Array, Array, tuple[int, ...]]:
+    """Offset and factor of each column, and the columns that are constant."""
+    least, most = rows.min(axis=0), rows.max(axis=0)
+    if kind == "standard":
+        offset = rows.mean(axis=0)
+        factor = (rows - offset).std(axis=0)
+    else:
+        factor = (most - least) / (high - low)
+        offset = least - low * factor
+    # Also where the values differ by rounding alone.
+    same = most - least <= 8 * np.finfo(np.float64).eps * np.maximum(np.abs(least), np.abs(most))
+    return np.where(same, least, offset), np.where(same, 1.0, factor), tuple(int(unit) for unit in np.flatnonzero(same))
+
+
+def _rows(table: Mapping[str, Any], name: str, number: int) -> Array:
+    """All samples of all sequences of one name, (samples, units), float64."""
+    where = f"series {name!r}" + (f" of sequence {number}" if number else "")
+    if name not in table:
+        raise DataError(
+            where, "no such series", "the names of the first sequence", "give every sequence the same names"
+        )
+    array = _numbers(table[name], where)
+    if array.ndim not in (1, 2, 3) or not array.size:
+        expected = "(samples,), (samples, units) or (samples, batch, units)"
+        raise DataError(where, f"shape {array.shape}", expected, "arrange the axes as time, batch, units")
+    return array.reshape(-1, 1 if array.ndim == 1 else array.shape[-1]).astype(np.float64)
+
+
+def _numbers(value: object, where: str) -> Array:
+    array = as_array(where, value)
+    if array.dtype.kind not in "biuf":
+        raise DataError(where, f"dtype {array.dtype}", "real numbers", "convert it to numbers")
+    if array.dtype.kind == "f":
+        check_finite(where, array, array, "fill the gaps before scaling, and mask them by weights 0")
+    return array
+
+
+def _shown(values: Array) -> str:
+    shown = ", ".join(f"{value:.4g}" for value in values[:4])
+    return f"{shown}, ... ({values.size} units)" if values.size > 4 else shown
+
+
+def _listed(units: tuple[int, ...]) -> str:
+    return ", ".join(map(str, units[:8])) + (", ..." if len(units) > 8 else "")

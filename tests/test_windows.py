@@ -1,0 +1,258 @@
+"""``rg.windows``, ``rg.pad``, ``rg.buckets``, ``rg.split``: against slices, whole runs and gradients per sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnngraph as rg
+from rnngraph.errors import DataError, OptionError
+
+N = 40
+RNG = np.random.default_rng(21)
+U, Y = RNG.normal(size=N), RNG.normal(size=N)
+TDNN = rg.zoo.tdnn((1, 3, 1), [3, 0])
+
+
+def close(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_windows_continue_one_another() -> None:
+    data = rg.prepare({"x": U, "y": Y}, TDNN)
+    cut = rg.windows(data, 10)
+    assert cut.inputs["x"].shape == (10, 3, 1) and cut.dropped == 3 and cut.weights is None
+    for k in range(3):
+        first = 3 + 10 * k
+        close(cut.inputs["x"][:, k, 0], U[first : first + 10])
+        close(cut.targets["y"][:, k, 0], Y[first : first + 10])
+        close(cut.state["x"][:, k, 0], U[first - 3 : first])
+    kernel = rg.compile(TDNN, dtype="float64")
+    params = kernel.init()
+    whole = kernel.forward(params, {"x": U[:, None, None]})[0]["y"][3:33, 0, 0]
+    close(kernel.forward(params, cut.inputs, cut.state)[0]["y"][:, :, 0].T.ravel(), whole)
+
+
+@pytest.mark.parametrize(("stride", "warmup"), [(None, 0), (4, 0), (None, 3), (12, 2), (1, 9)])
+def test_windows_of_several_sequences(stride: int | None, warmup: int) -> None:
+    graph = rg.zoo.narx(1, 2, 1, 2, 5)
+    parts = [rg.prepare({"x": U, "y": Y}, graph), rg.prepare({"x": Y[:20], "y": U[:20]}, graph, weights=abs(Y[:20]))]
+    found = rg.windows([part.data for part in parts], 10, stride, warmup)
+    expected = []
+    for x, y, weights in ((U, Y, np.ones(N)), (Y[:20], U[:20], abs(Y[:20]))):
+        start = 5
+        while start + 10 <= len(x):
+            counted = weights[start : start + 10].copy()
+            counted[:warmup] = 0.0
+            expected.append(
+                (x[start : start + 10], y[start : start + 10], counted, x[start - 2 : start], y[start - 5 : start])
+            )
+            start += stride or 10 - warmup
+    assert found.weights is not None and found.inputs["x"].shape == (10, len(expected), 1) and found.warmup == warmup
+    arrays = found.inputs["x"], found.targets["y"], found.weights, found.state["x"], found.state["y"]
+    for k, columns in enumerate(expected):
+        for array, column in zip(arrays, columns, strict=True):
+            close(array[:, k].ravel(), column)
+
+
+def test_windows_leave_padding_out() -> None:
+    data = rg.prepare([{"x": U, "y": Y}, {"x": U[:15], "y": Y[:15]}], TDNN)
+    cut = rg.windows(data, 8)  # 37 steps: four windows; 12 steps: one window and a half
+    assert cut.inputs["x"].shape[1] == 6
+    assert cut.weights is not None and cut.weights.sum() == 4 * 8 + 12
+
+
+def test_windows_take_over_the_warmup_of_deep_delays() -> None:
+    """In a window other than the first, too, what hidden layers stand in with does not count."""
+    graph = rg.zoo.tdnn((1, 3, 1), [3, 2])
+    data = rg.prepare({"x": U, "y": Y}, graph)
+    cut = rg.windows(data, 12)
+    assert cut.warmup == data.warmup == 2 and cut.weights is not None
+    kernel = rg.compile(graph, dtype="float64")
+    params = kernel.init()
+    whole = kernel.forward(params, {"x": U[:, None, None]})[0]["y"][:, 0, 0]
+    found = kernel.forward(params, cut.inputs, cut.state)[0]["y"][:, :, 0]
+    assert not cut.weights[:2].any() and cut.weights[2:].all()
+    for k in range(cut.inputs["x"].shape[1]):
+        first = 3 + 10 * k
+        close(found[2:, k], whole[first + 2 : first + 12])
+
+
+def test_windows_of_classes_and_without_state() -> None:
+    labels = RNG.integers(0, 3, size=(N, 2))
+    x = RNG.normal(size=(N, 2, 1))
+    cut = rg.windows(({"x": x}, {"y": labels}), 20)
+    np.testing.assert_array_equal(cut.targets["y"], np.concatenate([labels[:20], labels[20:]], axis=1))
+    assert cut.state == {} and cut.weights is None and cut.dropped == 0
+
+
+def test_bad_windows() -> None:
+    data = rg.prepare({"x": U, "y": Y}, TDNN)
+    with pytest.raises(OptionError, match="length: found 38; expected at most 37 steps"):
+        rg.windows(data, 38)
+    with pytest.raises(OptionError, match="warmup: found 5; expected less than the length, 5"):
+        rg.windows(data, 5, warmup=5)
+    for name, options in (
+        ("length", {"length": 0}),
+        ("stride", {"length": 5, "stride": 0}),
+        ("warmup", {"length": 5, "warmup": -1}),
+    ):
+        with pytest.raises(OptionError, match=f"{name}: found"):
+            rg.windows(data, **options)
+    with pytest.raises(DataError, match="data: found a int"):
+        rg.windows(3, 5)
+    hidden = (data.inputs, data.targets, None, {"a1": np.zeros((1, 1, 3))})
+    with pytest.raises(DataError, match="data: state of 'a1': found a node whose values are no samples"):
+        rg.windows(hidden, 5)
+    assert set(rg.windows(hidden, 37).state) == {"a1"}
+    weights = np.zeros((37, 1))
+    weights[0] = 1.0
+    with pytest.raises(DataError, match="found windows without a step that counts"):
+        rg.windows((data.inputs, data.targets, weights), 5, warmup=1)
+
+
+# Padding.
+
+
+def sequences(loss: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    classes = loss == "cross_entropy"
+    found = []
+    for length in (7, 3, 12, 1):
+        x = RNG.normal(size=(length, 2))
+        y = RNG.integers(0, 3, size=length) if classes else RNG.normal(size=(length, 3))
+        found.append(({"x": x}, {"y": y}))
+    return found
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("one_target", [False, True])
+def test_gradient_on_the_padded_batch_is_the_weighted_sum_of_each(loss: str, one_target: bool) -> None:
+    graph = rg.zoo.elman(2, 4, 3, recurrence="dense")
+    kernel = rg.compile(graph, loss=loss, dtype="float64")
+    params = kernel.init()
+    given = sequences(loss)
+    if one_target:
+        given = [(inputs, {"y": targets["y"][-1]}) for inputs, targets in given]
+    batch = rg.pad(given, one_target=one_target)
+    assert batch.lengths == (7, 3, 12, 1) and batch.weights is not None and batch.weights.shape == (12, 4)
+    total, gradient = 0.0, np.zeros_like(params.vector)
+    counted = 0
+    for inputs, targets in given:
+        length = len(inputs["x"])
+        y = np.asarray(targets["y"])
+        weights = np.ones((length, 1))
+        if one_target:
+            y = np.stack([y] * length)
+            weights[:-1] = 0.0
+        each, grads = kernel.loss_and_gradient(params, {"x": inputs["x"][:, None]}, {"y": y[:, None]}, weights=weights)
+        total += weights.sum() * each
+        gradient += weights.sum() * grads.vector
+        counted += int(weights.sum())
+    found, grads = kernel.loss_and_gradient(params, **batch)
+    close(found, total / counted)
+    close(grads.vector, gradient / counted)
+    listed = rg.buckets(given, 2, one_target=one_target)
+    assert [part.lengths for part in listed] == [(1, 3), (7, 12)]
+    shares = [part.weights.sum() for part in listed if part.weights is not None]
+    close(sum(share * kernel.loss(params, **part) for share, part in zip(shares, listed, strict=True)) / counted, found)
+    history = rg.fit(kernel, params, listed, epochs=2, progress=False)
+    assert history.epochs == 2
+
+
+def test_pad_forms() -> None:
+    x, y = RNG.normal(size=(4, 2, 1)), RNG.normal(size=(4, 2, 1))
+    state = {"x": np.ones((3, 2, 1))}
+    weights = RNG.random((4, 2))
+    one = {"inputs": {"x": x[:2, :1]}, "targets": {"y": y[:2, :1]}, "state": {"x": np.zeros((3, 1, 1))}}
+    found = rg.pad([({"x": x}, {"y": y}, weights, state), one])
+    assert found.lengths == (4, 4, 2) and found.weights is not None
+    np.testing.assert_array_equal(found.weights[:, :2], weights)
+    np.testing.assert_array_equal(found.weights[:, 2], [1, 1, 0, 0])
+    np.testing.assert_array_equal(found.state["x"][0, :, 0], [1, 1, 0])
+    np.testing.assert_array_equal(found.inputs["x"][:, 2, 0], [*x[:2, 0, 0], 0, 0])
+    plain = rg.pad([({"x": U}, {"y": Y}, abs(U)), ({"x": U[:5]}, {"y": Y[:5]})])
+    assert plain.inputs["x"].shape == plain.targets["y"].shape == (N, 2, 1) and plain.weights is not None
+    np.testing.assert_array_equal(plain.weights[:, 0], abs(U))
+    batched = rg.pad([({"x": x}, {"y": np.array([2, 1])}), ({"x": x[:2]}, {"y": np.array([0, 1])})], one_target=True)
+    np.testing.assert_array_equal(batched.targets["y"], [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [2, 1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ([], {}, "sequences: found no sequences"),
+        (3, {}, "sequences: found a int"),
+        ([3], {}, r"sequences\[0\]: found a int"),
+        (
+            [({"x": U}, {"y": Y}), ({"z": U}, {"y": Y})],
+            {},
+            r"sequences\[1\]: found input of \['z'\]; expected input of \['x'\]",
+        ),
+        ([({"x": U}, {"y": Y[:3]})], {}, r"sequences\[0\]: target 'y': found T=3"),
+        (
+            [({"x": U}, {"y": Y}), ({"x": np.ones((3, 2))}, {"y": Y[:3]})],
+            {},
+            r"sequences\[1\]: input 'x': found shape \(3, 1, 2\)",
+        ),
+        (
+            [({"x": U}, {"y": Y}), ({"x": U}, {"y": np.ones(N, int)})],
+            {},
+            "target 'y': found shape .* or all of them classes",
+        ),
+        (
+            [({"x": U}, {"y": Y[:, None]})],
+            {"one_target": True},
+            r"shape \(40, 1\); expected one target for the sequence: \(size,\)",
+        ),
+        (
+            [({"x": U}, {"y": np.ones(N, int)})],
+            {"one_target": True},
+            r"shape \(40,\); expected one target for the sequence: one class",
+        ),
+        ([({"x": U}, {"y": 1}, np.ones(N))], {"one_target": True}, "weights with one_target"),
+        ([({"x": np.where(U > 0, np.nan, U)}, {"y": Y})], {}, "NaN"),
+    ],
+)
+def test_bad_sequences(given: Any, options: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        rg.pad(given, **options)
+
+
+def test_buckets_check_their_size() -> None:
+    with pytest.raises(OptionError, match="batch_size: found 0"):
+        rg.buckets(sequences("mse"), 0)
+
+
+# Splitting.
+
+
+def test_split_in_the_order_of_time() -> None:
+    train, check, test = rg.split({"x": U, "y": Y[:, None]})
+    assert [len(part["x"]) for part in (train, check, test)] == [28, 6, 6]
+    np.testing.assert_array_equal(np.concatenate([part["y"] for part in (train, check, test)]), Y[:, None])
+    one, two = rg.split(np.stack([U, Y], 1), (0.5, 0.25), overlap=3)
+    np.testing.assert_array_equal(one[:, 0], U[:20])
+    np.testing.assert_array_equal(two[:, 1], Y[17:30])
+    parts = rg.split([{"x": U}, {"x": Y[:10]}], (0.8, 0.2))
+    assert [[len(each["x"]) for each in part] for part in parts] == [[32, 8], [8, 2]]
+    # with overlap = D, every step of the later part is there
+    data = rg.prepare(two, rg.zoo.tdnn((1, 1), [3]))
+    close(data.targets["y"][:, 0, 0], Y[20:30])
+
+
+@pytest.mark.parametrize(
+    ("given", "fractions", "message"),
+    [
+        ({"x": U}, (), r"fractions: found \(\)"),
+        ({"x": U}, 0.5, "fractions: found 0.5"),
+        ({"x": U}, (0.9, 0.2), "fractions: found a sum of 1.1"),
+        ({"x": U}, (0.9, -0.2), "fractions: found -0.2"),
+        ({"x": U[:2]}, (0.9, 0.1), "series: found 2 samples; expected at least one in every part"),
+        ({"x": U, "y": Y[:3]}, (0.9, 0.1), r"series of \[3, 40\] samples"),
+    ],
+)
+def test_bad_splits(given: Any, fractions: Any, message: str) -> None:
+    with pytest.raises((DataError, OptionError), match=message):
+        rg.split(given, fractions)
