@@ -102,9 +102,9 @@ def fit_levenberg_marquardt(session: Session, options: LevenbergMarquardt, data:
     """Minimise the mean loss over ``data``; one accepted step is one epoch of the history.
 
     ``history.loss`` is the loss after the step, so without weight decay it falls from epoch to epoch; ``gradient_norm``
-    is that of the point that the step left. An error or interrupt leaves the parameters of the last accepted step. Raises ``OptionError`` as
-    ``check_session`` does, ``BackendError`` without scipy, ``DivergenceError`` for a loss or Jacobian that is not
-    finite at the parameters given.
+    is that of the point that the step left. An error or interrupt leaves the parameters of the last accepted step.
+    Raises ``OptionError`` as ``check_session`` does, ``BackendError`` without scipy, ``DivergenceError`` for a loss or
+    Jacobian that is not finite at the parameters given.
     """
     kernel, outputs = check_session(session, "LevenbergMarquardt")
     vector, damping = session.vector, options.damping
