@@ -1,0 +1,1 @@
+"""The cascaded tanks benchmark"""
