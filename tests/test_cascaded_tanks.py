@@ -10,7 +10,7 @@ import pytest
 import rnngraph as rg
 from examples.cascaded_tanks.__main__ import VARIABLE, main
 from examples.cascaded_tanks.networks import KINDS, two_tanks
-from examples.cascaded_tanks.record import COLUMNS, TOP, Record, error, read
+from examples.cascaded_tanks.record import BLOCKS, COLUMNS, TOP, Record, error, read
 from examples.cascaded_tanks.report import plot
 from examples.cascaded_tanks.simulation import levels, simulated
 from examples.cascaded_tanks.train import Trainer
@@ -60,17 +60,19 @@ def test_the_loop_is_closed_with_the_weights_of_the_open_one() -> None:
 
 
 def test_samples_left_out_teach_nothing() -> None:
+    """Their levels in reverse order, which keeps mean and deviation: the same weights, another error on them."""
     record = simulated(96)
-    marks = record.block(5)
-    assert marks.sum() == 12 and sum(record.block(number) for number in range(8)).tolist() == [1.0] * 96  # type: ignore[attr-defined]
-    other = Record({"u": record.estimation["u"], "y": record.estimation["y"] - 0.0}, record.test)
-    first = Trainer(KINDS[1], record).train(0, marks, (1, 2))
-    second = Trainer(KINDS[1], other).train(0, marks, (1, 2))
-    assert len(first.left_out) == 2 and first.left_out == second.left_out
-    trainer = Trainer(KINDS[0], record)
-    data, kept = record.prepared(trainer.closed), record.prepared(trainer.closed, 1.0 - marks)
-    assert kept.weights is not None and data.weights is None
-    np.testing.assert_array_equal(kept.weights[:, 0], 1.0 - marks[1:])
+    np.testing.assert_array_equal(np.sum([record.block(number) for number in range(BLOCKS)], axis=0), 1.0)
+    last = record.block(BLOCKS - 1)
+    levels_reversed = record.estimation["y"].copy()
+    levels_reversed[-12:] = levels_reversed[:-13:-1]
+    other = Record({"u": record.estimation["u"], "y": levels_reversed}, record.test)
+    first, second = (Trainer(KINDS[1], each).train(0, last, (1, 2)) for each in (record, other))
+    np.testing.assert_allclose(first.params.vector, second.params.vector, rtol=1e-7, atol=1e-9)
+    assert len(first.left_out) == 2
+    assert abs(first.left_out[-1] - second.left_out[-1]) > 1e-3
+    everything = Trainer(KINDS[1], record).train(0, None, (1, 2))
+    assert np.abs(everything.params.vector - first.params.vector).max() > 1e-4
 
 
 def test_levels_stop_at_the_top_and_rest_where_in_and_outflow_agree() -> None:
@@ -92,7 +94,10 @@ def test_data_are_read_from_the_benchmarks_file(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "dataBenchmark.csv"
     columns = [record.estimation["u"], record.test["u"], record.estimation["y"], record.test["y"]]
     lines = [",".join(f'"{name}"' for name in (*COLUMNS, "Ts")) + ","]
-    lines += [",".join(map(repr, map(float, row))) + (",4," if t == 0 else ",,") for t, row in enumerate(zip(*columns))]
+    lines += [
+        ",".join(map(repr, map(float, row))) + (",4," if t == 0 else ",,")
+        for t, row in enumerate(zip(*columns, strict=True))
+    ]
     path.write_text("\n".join(lines), "utf-8")
     found = read(path)
     np.testing.assert_array_equal(found.estimation["y"], record.estimation["y"])

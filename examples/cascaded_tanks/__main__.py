@@ -20,7 +20,6 @@ from examples.cascaded_tanks.train import Trainer
 
 OUTPUT = Path(__file__).resolve().parent.parent / "output"
 VARIABLE = "CASCADED_TANKS"
-SEEDS = 3
 
 
 def simulate(kind: Kind, record: Record, seeds: int, steps: tuple[int, int] | None) -> Result:
@@ -54,6 +53,7 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     parser.add_argument("data", nargs="?", help=f"path of dataBenchmark.csv (default: ${VARIABLE})")
     parser.add_argument("--simulated", action="store_true", help="records of a simulation in place of the benchmark's")
     parser.add_argument("--left-out", action="store_true", help="errors on the blocks left out; the test is not read")
+    parser.add_argument("--seeds", type=int, default=3, help="networks of each kind (default: 3)")
     parser.add_argument("--quick", action="store_true", help="one seed, few steps, no picture")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder for the pictures")
     options = parser.parse_args(arguments)
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     if path is None and not options.simulated:
         raise rg.DataError("data", "no path", "the path of dataBenchmark.csv", WHERE)
     record = simulated(256 if options.quick else 1024) if options.simulated else read(path)
-    seeds, steps = (1, (6, 2)) if options.quick else (SEEDS, None)
+    seeds, steps = (1, (6, 2)) if options.quick else (options.seeds, None)
     console = Console(highlight=False)
     if options.left_out:
         show_left_out({kind.name: left_out(kind, record, seeds, steps) for kind in KINDS}, console)

@@ -12,8 +12,8 @@ from rich.table import Table
 from examples.cascaded_tanks.record import INTERVAL, Array, Record, error
 from examples.cascaded_tanks.train import Trained
 
-# Free-run errors on the test record in volts. Champneys, Beintema, Toth, Schoukens, Rogers (2024), "Baseline results
-# for selected nonlinear system identification benchmarks".
+# Errors of free runs on the test record in volts, from Champneys, Beintema, Toth, Schoukens and Rogers, "Baseline
+# results for selected nonlinear system identification benchmarks" (2024), arXiv:2405.10779.
 PUBLISHED = {"GRU": 0.396, "polynomial NARX": 0.413, "LSTM": 0.490, "ARX": 0.685}
 COLORS = ("#1f6fb2", "#b5442b")
 
@@ -57,7 +57,7 @@ def show(record: Record, results: list[Result], published: bool, console: Consol
     seeds = len(results[0].trained)
     table = Table(title="Test record: error of the free run in volts", title_justify="left", title_style="bold")
     for heading in ("network", "numbers", *(f"seed {seed}" for seed in range(seeds)), "mean", "first 50\nleft out"):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+        table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=heading == "network")
     for result in results:
         errors = result.errors(record)
         late = np.mean([error(run[50 - result.given :], record.test["y"]) for run in result.runs])
@@ -67,7 +67,7 @@ def show(record: Record, results: list[Result], published: bool, console: Consol
     if published:
         table.add_section()
         for name, value in PUBLISHED.items():
-            table.add_row(f"published: {name}", "-", *["-"] * seeds, f"{value:.3f}", "-")
+            table.add_row(f"{name} (published)", "-", *["-"] * seeds, f"{value:.3f}", "-")
     console.print(table)
     given = ", ".join(f"{result.name} {result.given}" for result in results)
     console.print(f"A free run sees the input and the first measured levels alone ({given}); all later samples count.")
