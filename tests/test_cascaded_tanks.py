@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import rnngraph as rg
-from examples.cascaded_tanks.__main__ import VARIABLE, main
+from examples.cascaded_tanks.__main__ import VARIABLE, left_out, main
 from examples.cascaded_tanks.networks import KINDS, two_tanks
 from examples.cascaded_tanks.record import BLOCKS, COLUMNS, TOP, Record, error, read
-from examples.cascaded_tanks.report import plot
+from examples.cascaded_tanks.report import plot, show_left_out
 from examples.cascaded_tanks.simulation import levels, simulated
 from examples.cascaded_tanks.train import Trainer
 
@@ -21,11 +22,11 @@ def test_two_simulated_tanks_are_learned_in_few_steps(tmp_path: Path, capsys: py
     assert [result.name for result in results] == [kind.name for kind in KINDS]
     printed = capsys.readouterr().out
     assert "trained in closed" in printed and "published" not in printed
-    record = simulated(256)
+    record = simulated(192)
     for result in results:
         (trained,) = result.trained
         assert trained.refined < trained.closed
-        assert result.runs.shape == (1, 256 - trained.given)
+        assert result.runs.shape == (1, 192 - trained.given)
     spread = record.test["y"].std()
     assert results[0].errors(record)[0] < 0.3 * spread
     plot(record, results, tmp_path / "tanks.png")
@@ -73,6 +74,18 @@ def test_samples_left_out_teach_nothing() -> None:
     assert abs(first.left_out[-1] - second.left_out[-1]) > 1e-3
     everything = Trainer(KINDS[1], record).train(0, None, (1, 2))
     assert np.abs(everything.params.vector - first.params.vector).max() > 1e-4
+
+
+def test_every_block_is_left_out_once() -> None:
+    """The errors of all blocks together: the root of the mean of squares, as the blocks are equally long."""
+    record, kind = simulated(64), KINDS[1]
+    (curve,) = left_out(kind, record, 1, (1, 2))
+    parts = [Trainer(kind, record).train(0, record.block(number), (1, 2)).left_out for number in (0, 7)]
+    assert len(curve) == 2 and all(len(part) == 2 for part in parts)
+    assert 0.0 < curve[0] ** 2 - (parts[0][0] ** 2 + parts[1][0] ** 2) / BLOCKS
+    console = Console(record=True, width=100)
+    show_left_out({kind.name: [curve]}, console)
+    assert f"{curve[1]:.3f}" in console.export_text()
 
 
 def test_levels_stop_at_the_top_and_rest_where_in_and_outflow_agree() -> None:

@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     path = options.data or os.environ.get(VARIABLE)
     if path is None and not options.simulated:
         raise rg.DataError("data", "no path", "the path of dataBenchmark.csv", WHERE)
-    record = simulated(256 if options.quick else 1024) if options.simulated else read(path)
-    seeds, steps = (1, (6, 2)) if options.quick else (options.seeds, None)
+    record = simulated(192 if options.quick else 1024) if options.simulated else read(path)
+    seeds, steps = (1, (5, 2)) if options.quick else (options.seeds, None)
     console = Console(highlight=False)
     if options.left_out:
         show_left_out({kind.name: left_out(kind, record, seeds, steps) for kind in KINDS}, console)
