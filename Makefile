@@ -56,9 +56,11 @@ gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sym
 
 benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, torch and JAX; tables in benchmarks/results
 	$(BIN)/python -m benchmarks.lstm
+	$(BIN)/python -m benchmarks.tdnn
 	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time
 	$(BIN)/python -m benchmarks.second_order
+	$(BIN)/python -m benchmarks.streaming
 
 golden: $(VENV)/.test ## write golden files, README output and file lists anew from what is there now
 	$(PYTEST) -q tests/test_golden.py tests/test_examples.py tests/test_learning_rules_page.py tests/test_data_page.py --update-golden

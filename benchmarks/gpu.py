@@ -139,6 +139,11 @@ def check_graph(graph: nx.MultiDiGraph, number: int) -> str | None:
             for found, expected in zip(ours.forward(*arguments[:2], problem.state),
                                        numpys.forward(*arguments[:2], problem.state), strict=True):  # fmt: skip
                 checking.assert_all_close(found, expected, tolerance, "output or state")
+            streams = [kernel.stream(problem.parameters, 1 + number % 5, problem.state) for kernel in (ours, numpys)]
+            for t in range(4 + number % 9):
+                step = {name: value[t] for name, value in problem.inputs.items()}
+                checking.assert_all_close(*(stream.step(step) for stream in streams), tolerance, "output of a stream")
+            checking.assert_all_close(*(stream.state for stream in streams), tolerance, "state of a stream")
             (loss, found), (expected_loss, expected) = (
                 ours.loss_and_gradient(*arguments),
                 numpys.loss_and_gradient(*arguments),

@@ -199,6 +199,12 @@ def describe_machine() -> dict[str, str]:
     return facts | {name: metadata.version(name) for name in PACKAGES if name in installed}
 
 
+def resident_megabytes() -> float:
+    """Resident memory of this process (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def markdown(title: str, timings: Sequence[Timing], machine: Mapping[str, str]) -> str:
     """The table as Markdown: a row for each case, number of threads and task; a column for each competitor."""
     names = list(dict.fromkeys(timing.competitor for timing in timings if timing.milliseconds is not None))

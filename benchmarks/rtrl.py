@@ -16,7 +16,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +31,7 @@ from benchmarks.harness import (
     compare,
     describe_machine,
     inherited_threads,
+    resident_megabytes,
     write,
 )
 
@@ -253,12 +253,6 @@ def time_diagonal(quick: bool) -> list[tuple[int, int, float]]:
             run()
             times.append(time.perf_counter() - start)
     return [(units, size, 1e3 * statistics.median(times) / DIAGONAL_STEPS) for units, size, _, times in runs]
-
-
-def resident_megabytes() -> float:
-    """Resident memory of this process (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def run_online(method: str, options: dict[str, int], steps: int) -> tuple[float, float, float]:

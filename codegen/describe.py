@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from codegen.ir import Apply, Assign, Fill, Fused, Load, Loop, Reduce, Span, Statement, Step, Store, View, views_of
+from codegen.ir import (
+    Apply,
+    Assign,
+    Entrywise,
+    Fill,
+    Fused,
+    Load,
+    Loop,
+    Reduce,
+    Span,
+    Statement,
+    Step,
+    Store,
+    View,
+    views_of,
+)
 
 Axis = tuple[str, int, int]  # unit ("batch" or ""), constant and multiple of T: unit * (constant + T * times)
 
@@ -69,6 +84,8 @@ def describe(statement: Statement) -> str:
         return f"Store of {statement.what} {statement.name!r} from {view_text(views[0])}"
     if isinstance(statement, Load):
         return f"Load of {statement.what} {statement.name!r} into {view_text(views[0])}"
-    detail = {Assign: "expression", Apply: "function", Reduce: "kind", Fill: "value"}.get(type(statement), "")
+    detail = {Assign: "expression", Entrywise: "expression", Apply: "function", Reduce: "kind", Fill: "value"}.get(
+        type(statement), ""
+    )
     text = f" {getattr(statement, detail)}" if detail else ""
     return f"{type(statement).__name__} {view_text(views[0])} ={text} [{', '.join(map(view_text, views[1:]))}]"

@@ -15,6 +15,7 @@ from codegen.ir import (
     Assign,
     Buffer,
     Copy,
+    Entrywise,
     Expression,
     Fill,
     Function,
@@ -24,6 +25,8 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    Stack,
+    StackMatMul,
     Statement,
     Step,
     Store,
@@ -65,9 +68,15 @@ class Interpreter:
             target = self._array(statement.target, t, flat=True)
             product = self._array(statement.left, t, flat=True) @ self._array(statement.right, t, flat=True)
             target[...] = target + product if statement.accumulate else product
+        elif isinstance(statement, StackMatMul):
+            left = self._stacked(statement.stack)
+            product = (left.T if statement.transposed else left) @ self._array(statement.right, t, flat=True)
+            self._array(statement.target, t, flat=True)[...] = product
         elif isinstance(statement, Assign):
             values = {symbol: self._array(view, t) for symbol, view in statement.operands}
             self._array(statement.target, t)[...] = evaluate(statement.expression, values)
+        elif isinstance(statement, Entrywise):
+            self._entrywise(statement)
         elif isinstance(statement, Fused):
             for part in statement.parts:
                 self._execute(part, t)
@@ -87,6 +96,29 @@ class Interpreter:
         else:
             assert isinstance(statement, Store), f"{type(statement).__name__} is not interpreted"
             self._store(statement)
+
+    def _entrywise(self, statement: Entrywise) -> None:
+        pairs = zip(statement.operands, statement.shapes, strict=True)
+        values = {symbol: self._array(view, None).reshape(shape) for (symbol, view), shape in pairs}
+        value = evaluate(statement.expression, values)
+        target = self._array(statement.target, None)
+        if statement.operator == "softmax":
+            exponential = np.exp(value - value.max(axis=0))
+            value = exponential / exponential.sum(axis=0)
+        elif statement.operator == "sum":
+            value = value.sum(axis=tuple(range(value.ndim - len(statement.shape))))
+            ones = tuple(axis for axis, length in enumerate(statement.shape) if length == 1)
+            value = value.sum(axis=ones, keepdims=True)
+        target[...] = np.broadcast_to(value, statement.shape).reshape(target.shape)
+
+    def _stacked(self, stack: Stack) -> Array:
+        """All rows of a stack, as a matrix."""
+        blocks = [
+            self._array(taps.block(number), None, flat=True) for taps in stack.taps for number in range(taps.count)
+        ]
+        if stack.ones:
+            blocks.append(np.ones((len(blocks[0]), 1)))
+        return np.concatenate(blocks, axis=1)
 
     def _repeated(self, view: View, target: View, t: int | None) -> Array:
         """An operand of an Apply; one group wide, it serves each group of the target."""

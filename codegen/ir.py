@@ -8,7 +8,9 @@ Grammar
     statement  = Loop        for t = 1..T (or T..1): body
                | Sweep       for t = 1..T: statements on matrices per sequence (codegen.sweep)
                | MatMul      target (+)= left @ right
+               | StackMatMul target = stack @ right, or stack^T @ right; the stack is never whole (after stack_products)
                | Assign      target = pointwise expression of the operands        (expression: sympy)
+               | Entrywise   target = expression of matrices without time, its sum or softmax over the first axis
                | Apply       target = ufunc(arguments)                            (only after expand_pointwise)
                | Fused       several Assigns of one shape, element by element       (only after fuse_pointwise)
                | Copy        target = source                                      (a vector is repeated)
@@ -21,6 +23,7 @@ Grammar
                | Span(start, stop)    rows start..stop of a sequence; each bound is constant + T * times
     Buffer     = sequence (length, batch, columns) | step (batch, columns)
                | matrix (rows, columns) | vector (columns,) | scalar
+               | stack (some steps, batch, columns), in a StackMatMul alone
 
 A sequence or step view has shape (time, batch, columns) or (batch, columns); in a MatMul and in a row sum, time and
 batch count as one axis. Operands of an Assign have the target's shape, or one column, or are vectors over the columns.
@@ -33,7 +36,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +83,7 @@ class Buffer:
     """
 
     name: str
-    shape: str  # "sequence", "step", "matrix", "vector", "scalar"
+    shape: str  # "sequence", "step", "matrix", "vector", "scalar", "stack"
     columns: int
     rows: int = 0
     length: Bound = Bound(0)
@@ -131,12 +134,67 @@ class MatMul:
 
 
 @dataclass(frozen=True)
+class Taps:
+    """``count`` blocks of columns side by side: block k is ``source`` (T rows) moved by k * ``spacing`` rows, back in
+    time where that is negative."""
+
+    source: View
+    count: int = 1
+    spacing: int = 0
+
+    def block(self, number: int) -> View:
+        """The rows that block ``number`` holds."""
+        assert isinstance(self.source.time, Span)
+        start, stop = self.source.time.start, self.source.time.stop
+        moved = number * self.spacing
+        time = Span(Bound(start.constant + moved, start.times), Bound(stop.constant + moved, stop.times))
+        return replace(self.source, time=time)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Taps side by side, and a last column of ones: as many steps at a time as stay in the cache lie in ``buffer``."""
+
+    buffer: Buffer
+    taps: tuple[Taps, ...]
+    ones: bool
+
+
+@dataclass(frozen=True)
+class StackMatMul:
+    """``target`` = stack @ ``right``, or with ``transposed`` stack^T @ ``right``, a sum over all stretches of time.
+    ``stands``: an earlier one has built the same stack, and what it reads is unchanged."""
+
+    target: View
+    stack: Stack
+    right: View
+    transposed: bool = False
+    stands: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Assign:
     """``operands`` pairs each free symbol of ``expression`` with the view it stands for."""
 
     target: View
     expression: Expression
     operands: tuple[tuple[Expression, View], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Entrywise:
+    """Outside of loops: matrices read as arrays of up to three axes, entry by entry; axes align from the last, one that
+    is missing or of length 1 is repeated. ``shape`` is the target's, ``shapes`` those of the operands. ``operator``:
+    "pointwise", "sum" over what ``shape`` lacks, "softmax" over the first axis."""
+
+    target: View
+    shape: tuple[int, ...]
+    operator: str
+    expression: Expression
+    operands: tuple[tuple[Expression, View], ...]
+    shapes: tuple[tuple[int, ...], ...]
     note: str = ""
 
 
@@ -242,13 +300,18 @@ class Opaque(abc.ABC):
         """The statement with every view's buffer changed."""
 
 
-Statement = MatMul | Assign | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Opaque
+Statement = (
+    MatMul | StackMatMul | Assign | Entrywise | Apply | Fused | Copy | Fill | Reduce | Load | Store | Loop | Opaque
+)
 
 
 @dataclass(frozen=True)
 class Function:
     """One entry point: ``name`` is "forward", "loss", "loss_and_gradient", "hessian_vector_product" or "jacobian".
     ``body`` runs for given T and batch.
+
+    "stream" computes what "forward" does in one loop over all that a step computes, so that a printer can make of it
+    what runs one step a call: nothing but the Loads and Stores stands outside the loop and reads a sequence of T rows.
 
     "window_loss" and "window_gradient" run on a part of a sequence: step weights are taken as they are, and the state
     after the last step is a result too.
@@ -270,7 +333,14 @@ class Function:
         for statement in self.statements():
             for view in views_of(statement):
                 found.setdefault(view.buffer.name, view.buffer)
+            if isinstance(statement, StackMatMul):
+                found.setdefault(statement.stack.buffer.name, statement.stack.buffer)
         return found
+
+    def rows_of_a_step(self) -> int:
+        """How many neighbouring rows of the sequences one step of its loops reaches: what a ring buffer must hold."""
+        lengths = [buffer.length.constant for buffer in self.buffers().values() if buffer.shape == "sequence"]
+        return 1 + max(lengths, default=0)
 
 
 @dataclass(frozen=True)
@@ -292,6 +362,8 @@ class Program:
     ``inputs``, ``outputs``: name -> size. ``states``: name -> (depth, size, initial number or parameter name).
     ``losses``: output -> "classes" when its target is integer classes, else "values". ``header``: lines of text (the
     equations).
+    ``ahead``: the states that lie after the sequence. ``inner_size``: how many numbers the gradient has behind those of
+    the parameters, by effective weights.
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
     differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
     "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
@@ -311,6 +383,8 @@ class Program:
     wrt: tuple[str, ...] = ("parameters",)
     windows: tuple[int, int] | None = None
     noise_seed: int = 0
+    inner_size: int = 0
+    ahead: tuple[str, ...] = ()
 
     @property
     def online(self) -> bool:
@@ -322,9 +396,12 @@ def views_of(statement: Statement) -> list[View]:
     """The views a statement touches, target first; those of a loop's body are not included."""
     if isinstance(statement, MatMul):
         return [statement.target, statement.left, statement.right]
+    if isinstance(statement, StackMatMul):
+        blocks = [taps.block(number) for taps in statement.stack.taps for number in range(taps.count)]
+        return [statement.target, *blocks, statement.right]
     if isinstance(statement, Fused):
         return list(statement.arguments)
-    if isinstance(statement, Assign):
+    if isinstance(statement, Assign | Entrywise):
         return [statement.target, *(view for _, view in statement.operands)]
     if isinstance(statement, Apply):
         return [statement.target, *(argument for argument in statement.arguments if isinstance(argument, View))]
@@ -342,3 +419,26 @@ def views_of(statement: Statement) -> list[View]:
 def written(statement: Statement) -> View | None:
     """The view a statement writes, if any; a Fused writes several: see its parts."""
     return None if isinstance(statement, Loop | Store | Fused | Opaque) else statement.target
+
+
+def map_views(statement: Statement, change: Callable[[View], View]) -> Statement:
+    """The statement with every view changed; an Opaque's views keep all but their buffers."""
+    if isinstance(statement, Loop):
+        return replace(statement, body=tuple(map_views(inner, change) for inner in statement.body))
+    if isinstance(statement, Opaque):
+        return statement.map_buffers(lambda buffer: change(View(buffer)).buffer)
+    values: dict[str, object] = {}
+    for entry in fields(statement):
+        value = getattr(statement, entry.name)
+        if isinstance(value, View):
+            values[entry.name] = change(value)
+        elif isinstance(value, Stack):
+            taps = tuple(replace(each, source=change(each.source)) for each in value.taps)
+            values[entry.name] = replace(value, taps=taps)
+        elif entry.name == "arguments":
+            values[entry.name] = tuple(change(a) if isinstance(a, View) else a for a in value)
+        elif entry.name == "operands":
+            values[entry.name] = tuple((symbol, change(view)) for symbol, view in value)
+        elif entry.name == "parts":
+            values[entry.name] = tuple(map_views(part, change) for part in value)
+    return replace(statement, **values)  # type: ignore[arg-type]

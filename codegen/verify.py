@@ -23,6 +23,7 @@ from codegen.ir import (
     Bound,
     Buffer,
     Copy,
+    Entrywise,
     Expression,
     Fill,
     Function,
@@ -32,6 +33,7 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    StackMatMul,
     Statement,
     Step,
     Store,
@@ -48,6 +50,7 @@ LENGTHS = (1, 2, 7)
 SHAPES = ("sequence", "step", "matrix", "vector", "scalar")
 STORAGES = ("workspace", "parameter", "direction", "gradient", "constant")
 REDUCTIONS = ("rows", "all", "units", "logsumexp")
+ENTRYWISE = ("pointwise", "sum", "softmax")
 LOADS = ("input", "target", "classes", "weight", "share", "state", "state_tangent")
 STORES = ("output", "state", "input_gradient", "state_gradient", "loss")
 WHOLE_TIME = Bound(0, 1)
@@ -145,6 +148,8 @@ class _Check:
                 self._fail("a transposed target", "a target as it lies in memory")
         if isinstance(statement, MatMul):
             self._matmul(statement)
+        elif isinstance(statement, StackMatMul):
+            self._stack_matmul(statement)
         elif isinstance(statement, Fused):
             self._fused(statement)
         elif isinstance(statement, Assign):
@@ -158,6 +163,8 @@ class _Check:
                 self._fail(f"the value {statement.value}", "a finite number")
         elif isinstance(statement, Reduce):
             self._reduce(statement)
+        elif isinstance(statement, Entrywise):
+            self._entrywise(statement)
         elif self.in_loop:
             self._fail(f"a {type(statement).__name__} inside a loop", "it outside")
         elif isinstance(statement, Load):
@@ -200,6 +207,26 @@ class _Check:
             self._fail(f"the shapes {text}", "(m, n) = (m, k) @ (k, n)")
         for operand in parts[1:]:
             if overlap(operand, statement.target):
+                self._fail(f"the operand {view_text(operand)} in the target's memory", "memory of its own")
+
+    def _stack_matmul(self, statement: StackMatMul) -> None:
+        stack, target, right = statement.stack, statement.target, statement.right
+        if self.in_loop:
+            self._fail("a stack inside a loop", "it outside")
+        blocks = views_of(statement)[1:-1]
+        for block in blocks:
+            if not isinstance(block.time, Span) or axes(block)[0] != ("", 0, 1) or block.transposed:
+                self._fail(f"the source {view_text(block)}", "T steps of a sequence")
+        columns = sum(block.columns for block in blocks) + stack.ones
+        if (stack.buffer.shape, stack.buffer.columns) != ("stack", columns):
+            self._fail(f"a {stack.buffer.shape} of {stack.buffer.columns} columns", f"a stack of {columns}")
+        left = (("batch", 0, 1), ("", columns, 0))
+        left = left[::-1] if statement.transposed else left
+        if axes(right, flat=True)[:1] != left[1:] or axes(target, flat=True) != (left[0], axes(right, flat=True)[-1]):
+            found = f"{shape_text(target, True)} = stack of {columns} columns @ {shape_text(right, True)}"
+            self._fail(f"the shapes {found}", "(m, n) = (m, k) @ (k, n)")
+        for operand in (*blocks, right):
+            if overlap(operand, target):
                 self._fail(f"the operand {view_text(operand)} in the target's memory", "memory of its own")
 
     def _operand(self, operand: View, target: View, one_column: bool = True, width: int = 0) -> None:
@@ -275,6 +302,19 @@ class _Check:
                 self._operand(argument, statement.target, width=max(grouped, default=0))
             elif not np.isfinite(argument):
                 self._fail(f"the argument {argument}", "a finite number")
+
+    def _entrywise(self, statement: Entrywise) -> None:
+        if self.in_loop:
+            self._fail("an Entrywise inside a loop", "it outside")
+        if statement.operator not in ENTRYWISE:
+            self._fail(f"the operator {statement.operator!r}", f"one of {ENTRYWISE}")
+        views = [(statement.target, statement.shape)]
+        views += [(view, shape) for (_, view), shape in zip(statement.operands, statement.shapes, strict=True)]
+        for view, shape in views:
+            rows = 1 if view.rows is None else view.rows[1] - view.rows[0]
+            if view.buffer.shape != "matrix" or rows * view.columns != np.prod(shape):
+                self._fail(f"{view_text(view)} of shape {shape_text(view)}", f"a matrix that can be read as {shape}")
+        self._primitive(statement.expression)
 
     def _reduce(self, statement: Reduce) -> None:
         source, target = axes(statement.source), axes(statement.target)

@@ -16,6 +16,7 @@ from rnngraph import zoo
 from rnngraph.compare import compare
 from rnngraph.comparison import Comparison, RuleComparison
 from rnngraph.compile import compile
+from rnngraph.convolution import ConvolutionLayer, as_convolution, from_convolution
 from rnngraph.cost import Cost
 from rnngraph.derive import derive
 from rnngraph.errors import (
@@ -31,11 +32,12 @@ from rnngraph.errors import (
     VerificationError,
 )
 from rnngraph.feedback import add_delay, close_loop, mix_feedback, open_loop, predict_ahead, remove_delay
-from rnngraph.files import load_graph, load_table, save_graph
+from rnngraph.files import load_graph, load_state, load_table, save_graph, save_state
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
+from rnngraph.kernel_stream import Stream
 from rnngraph.listing import as_text_drawing
 from rnngraph.model import Model
 from rnngraph.series import Prepared, Scaling, buckets, pad, prepare, split, windows
@@ -52,6 +54,12 @@ from rnngraph.train import (
     fit,
     forcing_every,
 )
+from rnngraph.transform.delays import expand_delays, merge_delays
+from rnngraph.transform.merge_layers import merge_layers
+from rnngraph.transform.parameters import explicit_parameters
+from rnngraph.transform.split_layers import split_layer
+from rnngraph.transform.transpose import transpose
+from rnngraph.transform.unfold import unfold
 from rnngraph.validate import validate
 from rnngraph.verify import Verification, verify
 from rnngraph.vjp import vjp
@@ -65,6 +73,7 @@ __all__ = [
     "Adam",
     "BackendError",
     "Comparison",
+    "ConvolutionLayer",
     "Cost",
     "CycleError",
     "DataError",
@@ -83,6 +92,7 @@ __all__ = [
     "RNNGraphError",
     "RuleComparison",
     "Scaling",
+    "Stream",
     "System",
     "TrainingError",
     "UnsupportedError",
@@ -90,6 +100,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "add_delay",
+    "as_convolution",
     "as_text_drawing",
     "buckets",
     "close_loop",
@@ -97,14 +108,20 @@ __all__ = [
     "compile",
     "derive",
     "draw",
+    "expand_delays",
+    "explicit_parameters",
     "fit",
     "forcing_every",
+    "from_convolution",
     "gradient",
     "gradient_flow",
     "gradient_paths",
     "jvp",
     "load_graph",
+    "load_state",
     "load_table",
+    "merge_delays",
+    "merge_layers",
     "mix_feedback",
     "open_loop",
     "pad",
@@ -113,7 +130,11 @@ __all__ = [
     "prepare",
     "remove_delay",
     "save_graph",
+    "save_state",
     "split",
+    "split_layer",
+    "transpose",
+    "unfold",
     "validate",
     "verify",
     "vjp",

@@ -17,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.functions import FUNCTIONS
-from rnngraph.errors import GraphError, UnsupportedError
+from rnngraph.delays import Delays, read_delays
+from rnngraph.errors import GraphError
 from rnngraph.words import clip, nearest, normalize_name
 
 NODE_ATTRIBUTES = ("kind", "size", "activation", "equation", "bias", "initial")
-EDGE_ATTRIBUTES = ("delay", "structure", "parameter", "port", "value", "mask")
+EDGE_ATTRIBUTES = ("delay", "structure", "parameter", "expression", "port", "value", "mask")
 # Attributes for drawing only, which mean nothing to the network and are let pass on nodes and edges.
 DRAWING_ATTRIBUTES = ("label", "pos", "color", "style", "comment")
 
 KINDS = ("input", "unit", "output")
 STRUCTURES = ("dense", "diagonal", "identity", "fixed", "masked")
 MAX_SIZE = 2**24
-MAX_DELAY = 1_000_000
 ACTIVATIONS = ("identity", *(name for name, rule in FUNCTIONS.items() if rule.arity == 1))
 
 
@@ -51,17 +51,31 @@ class NodeRecord:
 
 @dataclass(frozen=True)
 class EdgeRecord:
-    """One edge as written, before its list of delays is taken apart; ``listed`` tells a list from a single delay."""
+    """One edge as written, before its delays are taken apart. ``expression`` is the weight in terms of parameters, a
+    string or a sympy expression; ``mask`` has a 1 for each weight that exists."""
 
     source: str
     destination: str
     where: str
-    delays: tuple[int, ...]
-    listed: bool
+    delays: Delays
     structure: str
     parameter: str | None
     port: str
     value: object | None
+    mask: object | None = None
+    expression: object | None = None
+
+    @property
+    def stem(self) -> str:
+        """The weight's name; each delay of a list adds ``_d<delay>`` to it."""
+        return f"W_{self.source}_{self.destination}" if self.parameter is None else self.parameter
+
+    @property
+    def logits(self) -> str:
+        """The name of the logits, where the delay is learned."""
+        written = self.delays.learned.parameter if self.delays.learned is not None else None
+        weight = f"{self.source}_{self.destination}" if self.parameter is None else self.parameter
+        return f"alpha_{weight}" if written is None else written
 
 
 def check_text(where: str, what: str, text: str) -> str:
@@ -107,28 +121,50 @@ def read_node(name: str, attributes: Mapping[Any, Any]) -> NodeRecord:
 
 
 def read_edge(source: str, destination: str, where: str, attributes: Mapping[Any, Any]) -> EdgeRecord:
-    """Check one edge's attributes by themselves. Raises GraphError, UnsupportedError."""
+    """Check one edge's attributes by themselves. Raises GraphError."""
     given = _given(where, attributes, EDGE_ATTRIBUTES)
-    delays, listed = _delays(where, given.get("delay", 0))
+    delays = read_delays(where, given.get("delay", 0))
     port = _port(where, given.get("port", "s"))
     if port != "s":
-        _refuse_weight(where, port, given, listed)
-        return EdgeRecord(source, destination, where, delays, listed, "identity", None, port, None)
+        _refuse_weight(where, port, given, delays)
+        return EdgeRecord(source, destination, where, delays, "identity", None, port, None)
     structure = _one_of(where, "structure", given.get("structure", "dense"), STRUCTURES)
-    if structure == "masked" or "mask" in given:
-        raise UnsupportedError(
+    if ("mask" in given) != (structure == "masked"):
+        raise GraphError(
             where,
-            "structure='masked'" if structure == "masked" else "attribute 'mask'",
-            "structure 'dense', 'diagonal', 'identity' or 'fixed'; masked weights come in a later version",
-            "use structure='dense' for now",
-        )
+            "structure='masked' without a mask" if structure == "masked" else f"a mask with structure={structure!r}",
+            "a mask on edges with structure='masked', and on no other",
+            "give mask=... of shape (source size, destination size)" if structure == "masked"
+            else "set structure='masked'",
+        )  # fmt: skip
+    expression = given.get("expression")
+    if expression is not None and (structure in ("identity", "fixed") or "parameter" in given):
+        raise GraphError(
+            where,
+            f"expression={clip(expression)} with "
+            + ("a parameter" if "parameter" in given else f"structure={structure!r}"),
+            "an expression of parameters on dense, masked and diagonal edges, in place of one parameter",
+            "remove 'parameter': the names in the expression are the parameters"
+            if "parameter" in given else "remove 'expression', or choose structure='dense'",
+        )  # fmt: skip
+    if delays.matrix is not None and structure in ("identity", "diagonal"):
+        raise GraphError(
+            where, f"a delay for each pair of units with structure={structure!r}",
+            "structure 'dense', 'masked' or 'fixed', in which every unit of the source reaches several",
+            "give one delay, or use structure='masked' with a diagonal mask",
+        )  # fmt: skip
+    if delays.learned is not None and structure == "fixed":
+        raise GraphError(
+            where, "a learned delay with structure='fixed'", "structure 'dense', 'masked', 'diagonal' or 'identity'",
+            "choose one of these, or a fixed delay",
+        )  # fmt: skip
     parameter = given.get("parameter")
     if parameter is not None:
         if structure in ("identity", "fixed"):
             raise GraphError(
                 where,
                 f"parameter={clip(parameter)} with structure={structure!r}",
-                "a parameter on dense and diagonal edges only, as nothing is learned on this one",
+                "a parameter on dense, masked and diagonal edges only, as no weight is learned on this one",
                 "remove 'parameter', or choose structure='dense' or 'diagonal'",
             )
         if not isinstance(parameter, str):
@@ -142,7 +178,8 @@ def read_edge(source: str, destination: str, where: str, attributes: Mapping[Any
             "a value on edges with structure='fixed', and on no other",
             "give value=... of shape (source size, destination size)" if value is None else "set structure='fixed'",
         )
-    return EdgeRecord(source, destination, where, delays, listed, structure, parameter, port, value)
+    mask = given.get("mask")
+    return EdgeRecord(source, destination, where, delays, structure, parameter, port, value, mask, expression)
 
 
 def read_constant(edge: EdgeRecord, source_size: int, destination_size: int) -> NDArray[np.float64]:
@@ -150,27 +187,67 @@ def read_constant(edge: EdgeRecord, source_size: int, destination_size: int) -> 
 
     A single matrix serves every delay of a list; a number is taken only where both sizes are 1.
     """
-    count = len(edge.delays)
+    count = len(edge.delays.steps)
     shape = (source_size, destination_size)
-    expected = f"finite real numbers of shape {shape}" + (
-        f" or {(count, *shape)}, one per delay" if edge.listed else ""
-    )
-    remedy = "give value=... as rows of the source's units and columns of the destination's"
-    try:
-        value = np.asarray(edge.value)
-    except ValueError:
-        raise GraphError(edge.where, "a ragged value", expected, remedy) from None
-    if value.dtype.kind not in "biuf":
-        raise GraphError(edge.where, f"a value of dtype {value.dtype}", expected, remedy)
-    if value.shape == () and shape == (1, 1):
-        value = value.reshape(shape)
-    if value.shape != shape and not (edge.listed and value.shape == (count, *shape)):
-        raise GraphError(edge.where, f"a value of shape {value.shape}", expected, remedy)
+    by_delay = edge.delays.listed and edge.delays.matrix is None
+    expected = f"finite real numbers of shape {shape}" + (f" or {(count, *shape)}, one per delay" if by_delay else "")
+    value = _array(edge.where, "value", edge.value, shape, (count, *shape) if by_delay else shape, expected)
     constant = np.array(np.broadcast_to(value, (count, *shape)), dtype=np.float64)
     if not np.isfinite(constant).all():
         raise GraphError(edge.where, "a value with NaN or infinity", expected, "replace those entries")
+    selected = read_selection(edge, source_size, destination_size)
+    if selected is not None:
+        constant *= selected
     constant.setflags(write=False)
     return constant
+
+
+def read_mask(edge: EdgeRecord, source_size: int, destination_size: int) -> NDArray[np.float64] | None:
+    """The mask of an edge as 0 and 1, (source size, destination size); None for an edge without one."""
+    if edge.mask is None:
+        return None
+    shape = (source_size, destination_size)
+    expected = f"zeros and ones (or booleans) of shape {shape}, one at least"
+    mask = _array(edge.where, "mask", edge.mask, shape, shape, expected).astype(np.float64)
+    if not np.isin(mask, (0.0, 1.0)).all():
+        raise GraphError(edge.where, "a mask with other numbers than 0 and 1", expected, "write mask != 0")
+    if not mask.any():
+        raise GraphError(edge.where, "a mask of zeros alone", expected, "remove the edge, or set an entry")
+    return mask
+
+
+def read_selection(edge: EdgeRecord, source_size: int, destination_size: int) -> NDArray[np.float64] | None:
+    """For an edge with a delay per pair of units, 1 where a pair has the delay: (number of delays, source size,
+    destination size); None for another edge."""
+    matrix = edge.delays.matrix
+    if matrix is None:
+        return None
+    shape = (source_size, destination_size)
+    if matrix.shape != shape:
+        raise GraphError(
+            edge.where, f"delays of shape {matrix.shape}", f"one per pair of units, shape {shape}, or a plain list",
+            "give rows for the source's units and columns for the destination's",
+        )  # fmt: skip
+    selection: NDArray[np.float64] = (matrix == np.array(edge.delays.steps)[:, None, None]).astype(np.float64)
+    return selection
+
+
+def _array(
+    where: str, what: str, given: object, shape: tuple[int, ...], other: tuple[int, ...], expected: str
+) -> NDArray[Any]:
+    """Real numbers of one of two shapes."""
+    remedy = f"give {what}=... as rows of the source's units and columns of the destination's"
+    try:
+        value = np.asarray(given)
+    except ValueError:
+        raise GraphError(where, f"a ragged {what}", expected, remedy) from None
+    if value.dtype.kind not in "biuf":
+        raise GraphError(where, f"a {what} of dtype {value.dtype}", expected, remedy)
+    if value.shape == () and shape == (1, 1):
+        value = value.reshape(shape)
+    if value.shape not in (shape, other):
+        raise GraphError(where, f"a {what} of shape {value.shape}", expected, remedy)
+    return value
 
 
 def _given(where: str, attributes: Mapping[Any, Any], known: Sequence[str]) -> dict[str, Any]:
@@ -233,11 +310,13 @@ def _bias(where: str, given: Mapping[str, Any]) -> bool | str | None:
 
 def _initial(where: str, name: str, given: Mapping[str, Any]) -> float | str:
     initial = given.get("initial", 0.0)
-    expected = "a finite number, or 'parameter' for a learned value"
+    expected = "a finite number, 'parameter' for a learned value, or the name of that parameter, which ends in '_0'"
     if isinstance(initial, str):
-        if initial != "parameter":
+        if initial == "parameter":
+            return f"{name}_0"
+        if not initial.endswith("_0"):  # a misspelt 'parameter' is no parameter's name
             raise GraphError(where, f"initial={clip(initial)}", expected, "write initial='parameter' or a number")
-        return f"{name}_0"
+        return check_text(where, "name of an initial value", str(initial))
     if isinstance(initial, (bool, np.bool_)) or not isinstance(initial, Real):
         _wrong_type(where, "initial", initial, expected)
     try:
@@ -247,44 +326,6 @@ def _initial(where: str, name: str, given: Mapping[str, Any]) -> float | str:
     if not math.isfinite(number):
         raise GraphError(where, f"initial={clip(initial)}", expected, "give a finite number")
     return number
-
-
-def _delays(where: str, delay: object) -> tuple[tuple[int, ...], bool]:
-    if isinstance(delay, Mapping):
-        raise UnsupportedError(
-            where,
-            f"delay={clip(dict(delay))}",
-            "an int or a list of ints; learned delays come in a later version",
-            "give a list of delays, such as [0, 1, 2], whose weights are learned",
-        )
-    if not isinstance(delay, (list, tuple, range)):
-        return (_delay(where, delay),), False
-    delays = tuple(_delay(where, item) for item in delay)
-    if not delays:
-        raise GraphError(where, "an empty list of delays", "at least one delay", "remove the edge, or give delay=[0]")
-    seen: set[int] = set()
-    for item in delays:
-        if item in seen:
-            raise GraphError(where, f"delay {item} twice in one list", "distinct delays", f"list {item} once")
-        seen.add(item)
-    return delays, True
-
-
-def _delay(where: str, delay: object) -> int:
-    expected = "a whole number of time steps (an int, or a list of ints)"
-    if isinstance(delay, (bool, np.bool_)) or not isinstance(delay, Integral):
-        _wrong_type(where, "delay", delay, expected)
-    steps = int(delay)
-    if steps < 0:
-        raise UnsupportedError(
-            where,
-            f"delay={clip(steps)}, a look-ahead",
-            "a delay >= 0; negative delays come in a later version",
-            "shift the data in time for now",
-        )
-    if steps > MAX_DELAY:
-        raise GraphError(where, f"delay={clip(steps)}", f"a delay of at most {MAX_DELAY}", "give a shorter delay")
-    return steps
 
 
 def _port(where: str, port: object) -> str:
@@ -309,9 +350,9 @@ def _identifier(name: str) -> str:
     return cleaned + "_" if keyword.iskeyword(cleaned) else cleaned
 
 
-def _refuse_weight(where: str, port: str, given: Mapping[str, Any], listed: bool) -> None:
+def _refuse_weight(where: str, port: str, given: Mapping[str, Any], delays: Delays) -> None:
     """A port other than "s" carries its source as it is: no weight, one delay."""
-    for attribute in ("structure", "parameter", "value", "mask"):
+    for attribute in ("structure", "parameter", "value", "mask", "expression"):
         if attribute in given:
             raise GraphError(
                 where,
@@ -319,10 +360,13 @@ def _refuse_weight(where: str, port: str, given: Mapping[str, Any], listed: bool
                 "a port that carries its source unweighted; weights belong to port 's'",
                 f"remove {attribute!r}, or feed a node in between whose weighted sum holds the weight",
             )
-    if listed:
+    if delays.listed:
+        kind = "a learned delay" if delays.learned else "a list of delays"
         raise GraphError(
             where,
-            f"a list of delays on port {port!r}",
+            f"{kind} on port {port!r}",
             "one delay, as a port stands for one signal",
-            "use one edge and one port name per delay",
+            "feed a node in between whose weighted sum has the learned delay"
+            if delays.learned
+            else "use one edge and one port name per delay",
         )

@@ -37,6 +37,7 @@ from rnngraph.equations import (
     Read,
     Term,
     Total,
+    WeightValue,
     at,
     is_along_rows,
     meaning,
@@ -283,8 +284,8 @@ class _Count:
         return False
 
     def _contribution(self, total: Total, piece: Contribution) -> list[Share]:
-        if isinstance(piece, BoundarySum):
-            return []
+        if isinstance(piece, BoundarySum | WeightValue):
+            return []  # what is done once, not at every step
         often = self._times(*(read.signal for read in contribution_reads(piece)))
         if isinstance(piece, Outer):
             amount = 2 * self.sizes.of(piece.left) * self.sizes.of(piece.right)

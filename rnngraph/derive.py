@@ -13,11 +13,12 @@ from rnngraph.equations import (
     Equation,
     Signal,
     Term,
+    Weight,
     at,
     fresh_name,
     parameter,
 )
-from rnngraph.model import Edge, Expression, Model, Node
+from rnngraph.model import Edge, EffectiveWeight, Expression, Model, Node
 from rnngraph.system import System
 from rnngraph.validate import validate
 
@@ -64,19 +65,33 @@ def derive_model(model: Model) -> System:
         signals=signals,
         parameters=dict(model.parameters),
         constants=dict(model.constants),
+        weights=tuple(weight for effective in model.weights for weight in effective_weight(effective, model)),
         equations=tuple(equations),
         outputs=tuple(node.name for node in model.outputs),
-        state_depths=_depths(model),
+        state_depths=dict(model.depths),
+        ahead_depths=dict(model.ahead_depths),
+        ahead_names=model.ahead_names(),
         forget_biases=frozenset(node.bias for node in model.nodes.values() if node.forget_gate and node.bias),
     )
 
 
-def _depths(model: Model) -> dict[str, int]:
-    """The longest delay out of each node that has one, in the order of the nodes."""
-    longest: dict[str, int] = {}
-    for edge in model.edges:
-        longest[edge.source] = max(longest.get(edge.source, 0), edge.delay)
-    return {name: longest[name] for name in model.nodes if longest.get(name, 0) > 0}
+def effective_weight(effective: EffectiveWeight, model: Model) -> list[Weight]:
+    """The weights of one edge as equations without time: the softmax over its delays, then expression, mask and
+    softmax multiplied."""
+    count = len(effective.slices)
+    shape = (count, *effective.shape) if count else effective.shape
+    factors = [effective.expression.xreplace({s: parameter(s.name) for s in effective.expression.free_symbols})]
+    weights = []
+    if effective.logits is not None:
+        name = f"p_{effective.name.removesuffix('_by_delay')}"
+        taken = {*model.parameters, *model.constants}.union(*((each.name, *each.slices) for each in model.weights))
+        name = fresh_name(name, taken)
+        logits = parameter(effective.logits) / sympy.Rational(repr(effective.temperature))
+        weights.append(Weight(name, tuple(model.parameters[effective.logits]), logits, "softmax"))
+        factors.append(parameter(name))
+    if effective.mask is not None:
+        factors.append(parameter(effective.mask))
+    return [*weights, Weight(effective.name, shape, sympy.Mul(*factors), slices=effective.slices)]
 
 
 def _weighted_sum(node: Node, incoming: list[Edge]) -> tuple[tuple[Term, ...], Expression]:

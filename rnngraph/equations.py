@@ -4,9 +4,11 @@ Grammar
 -------
 ::
 
-    System    = signals, parameters, constants, equations, totals
+    System    = signals, parameters, constants, weights, equations, totals
+    Weight   : w = pointwise expression of parameters, constants and other weights, entry by entry, or its
+               sum to a smaller shape, or its softmax over the first axis; without time
     Equation  : v(t) = sum of Terms + pointwise expression          one per signal that is not given from outside
-    Term      = dense      W applied to u(t-d), or W transposed     W is a parameter or a constant
+    Term      = dense      W applied to u(t-d), or W transposed     W is a parameter, a constant or a weight
               | sum        the sum over units of u(t-d)             size n -> 1; its transpose is broadcasting
               | logsumexp  log of the sum over units of exp(u(t))   size n -> 1; stands alone in its equation
               | product    P(t-d) J(t), or J(t) transposed          P, J have rows: one matrix product per sequence
@@ -18,15 +20,16 @@ Grammar
     Total     = sum of contributions, each summed over t = 1..T and over the batch
     contribution = Outer          u(t-d) v(t-e)^T                   a matrix
                  | PointwiseSum   pointwise expression              a vector, or a number when summed over units too
-                 | BoundarySum    u(t) for t <= 0                   a vector (gradient of a learned initial value)
+                 | BoundarySum    u(t) for t <= 0, or for t > T     a vector (gradient of a learned initial value)
                  | Contraction    P(t-d) with an error e(t)         the parameter's shape
+                 | WeightValue    a Weight without time             the parameter's shape
 
 A signal may have ``rows``: then it is a matrix (rows, units) per sequence, a Jacobian or a sensitivity. In its
 pointwise expression a signal without rows stands for every row, along_rows(u, d) is u(t-d) with its units down the
 rows, and parameter(W) may be a matrix of its shape.
 
 Outside 1..T a signal reads as its ``initial`` (a number or a learned vector), adjoint signals as 0. An adjoint signal's
-values at t <= 0 are defined by its own equation, where everything that does not reach back into 1..T is 0.
+values at t <= 0 and at t > T are defined by its own equation, where everything that does not read from 1..T is 0.
 ``vjp`` and ``jvp`` map a System to a System (design: every learning rule is such a transformation).
 """
 
@@ -167,11 +170,12 @@ class PointwiseSum:
 
 @dataclass(frozen=True)
 class BoundarySum:
-    """Sum over batch and over t = 1-depth..0 of an adjoint signal: the gradient of the learned initial value of
-    ``node``."""
+    """Sum over batch and over t = 1-depth..0 of an adjoint signal, or over t = T+1..T+depth where it lies ``ahead``:
+    the gradient of the learned initial value of ``node``."""
 
     signal: str
     node: str
+    ahead: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,14 @@ class Contraction:
     local: bool = False
 
 
-Contribution = Outer | PointwiseSum | BoundarySum | Contraction
+@dataclass(frozen=True)
+class WeightValue:
+    """The value of a Weight, which needs no sum: the gradient that comes back through effective weights."""
+
+    weight: str
+
+
+Contribution = Outer | PointwiseSum | BoundarySum | Contraction | WeightValue
 
 
 @dataclass(frozen=True)
@@ -197,6 +208,33 @@ class Total:
     kind: str
     contributions: tuple[Contribution, ...]
     of: str | None = None
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A matrix without time, computed once: ``name`` = ``operator`` of ``expression``.
+
+    The expression's symbols are parameter(name) of parameters, constants, weights and, in the weights of a gradient,
+    of totals. Entry by entry; axes align from the last, one that is missing or of length 1 is repeated. ``operator``:
+    "pointwise"; "sum" over what ``shape`` lacks; "softmax" over the first axis; "stack": the totals ``slices`` one
+    above the other, in place of an expression.
+    ``slices``: the names by which equations read w[0], w[1], ..., the weights by delay; without them they read the
+    weight by its own name.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    expression: Expression
+    operator: str = "pointwise"
+    slices: tuple[str, ...] = ()
+
+    def reads(self) -> list[str]:
+        """The names in its expression."""
+        return [str(meaning(symbol)) for symbol in symbols_of(self.expression)]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each matrix or vector that equations may read."""
+        return dict.fromkeys(self.slices, self.shape[1:]) if self.slices else {self.name: self.shape}
 
 
 @dataclass(frozen=True)

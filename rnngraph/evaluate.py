@@ -29,6 +29,8 @@ from rnngraph.equations import (
     Signal,
     Term,
     Total,
+    Weight,
+    WeightValue,
     is_along_rows,
     meaning,
     reads_of,
@@ -112,8 +114,44 @@ class Evaluation:
     number: Callable[[Any], Any] = float
     _values: dict[Read, Array] = field(default_factory=dict)
 
+    @cached_property
+    def matrices(self) -> dict[str, Array]:
+        """What equations read by name: parameters, constants, effective weights and their slices."""
+        found = {**self.parameters, **{name: self._constant(value) for name, value in self.system.constants.items()}}
+        for weight in self.system.weights:
+            found[weight.name] = self._weight(weight, found)
+            found.update(zip(weight.slices, found[weight.name], strict=bool(weight.slices)))
+        return found
+
+    @cached_property
+    def _weight_gradients(self) -> dict[str, Array]:
+        """The weights of the gradient; they read totals, too."""
+        found = dict(self.matrices)
+        totals = {total.name: total for total in self.system.totals}
+        for weight in self.system.weight_gradients:
+            for name in weight.slices if weight.operator == "stack" else weight.reads():
+                if name not in found:
+                    found[name] = self._total(totals[name])
+            found[weight.name] = self._weight(weight, found)
+        return found
+
+    def _weight(self, weight: Weight, found: Mapping[str, Array]) -> Array:
+        if weight.operator == "stack":
+            return np.stack([found[name] for name in weight.slices])
+        symbols = {symbol: found[str(meaning(symbol))] for symbol in weight.expression.free_symbols}
+        value = np.asarray(evaluate_expression(weight.expression, symbols, self.functions, self.number))
+        if weight.operator == "sum":
+            return summed_to(value, weight.shape)
+        if weight.operator == "softmax":
+            exponential = self.functions["exp"](value)
+            value = exponential / exponential.sum(axis=0)
+        return np.broadcast_to(value, weight.shape)
+
     def value(self, signal: str, t: int) -> Array:
-        """The value of ``signal`` at time t (1-based; t <= 0 allowed), shape (batch, size)."""
+        """The value of ``signal`` at time t (1-based, outside of 1..T too), shape (batch, size).
+
+        An adjoint outside of 1..T is what reaches there from 1..T; what reads it from there takes it as 0.
+        """
         waiting = [Read(signal, t)]
         while waiting:
             name, time = waiting[-1]
@@ -125,23 +163,35 @@ class Evaluation:
                 self._values[waiting.pop()] = outside
                 continue
             equation = self.system.equation_of(name)
-            if time < 1 and self._is_adjoint(name):
-                equation = _reaching_back(equation, time)
+            if not 1 <= time <= self.T and self._is_adjoint(name):
+                equation = _reaching_in(equation, time, self.T)
             needed = [Read(read.signal, time - read.delay) for read in equation.reads()]
-            missing = [read for read in needed if read not in self._values]
+            missing = [read for read in needed if read not in self._values and not self._reads_zero(*read)]
             if missing:
                 waiting += missing
                 continue
             self._values[waiting.pop()] = self._compute(equation, time)
         return self._values[Read(signal, t)]
 
+    def _reads_zero(self, name: str, time: int) -> bool:
+        return not 1 <= time <= self.T and self._is_adjoint(name)
+
+    def _read(self, name: str, time: int) -> Array:
+        """What an equation or a total reads."""
+        if not self._reads_zero(name, time):
+            return self.value(name, time)
+        signal = self.system.signals[name]
+        shape = (self.batch, signal.rows, signal.size) if signal.rows else (self.batch, signal.size)
+        return np.full(shape, self.number(0), dtype=self._dtype())
+
     def sequence(self, signal: str) -> Array:
         """The value of ``signal`` at t = 1..T, shape (T, batch, size)."""
         return np.stack([self.value(signal, t) for t in range(1, self.T + 1)])
 
-    def boundary(self, signal: str, depth: int) -> Array:
-        """The values of an adjoint signal at t = 1-depth..0, shape (depth, batch, size)."""
-        return np.stack([self.value(signal, t) for t in range(1 - depth, 1)])
+    def boundary(self, signal: str, depth: int, ahead: bool = False) -> Array:
+        """The values of an adjoint signal at t = 1-depth..0, or at T+1..T+depth, shape (depth, batch, size)."""
+        first = self.T + 1 if ahead else 1 - depth
+        return np.stack([self.value(signal, t) for t in range(first, first + depth)])
 
     def total(self, total: Total) -> Array:
         """The value of a total: a number for the loss, an array of the parameter's shape for a gradient.
@@ -181,21 +231,25 @@ class Evaluation:
         return windows
 
     def _total(self, total: Total) -> Array:
-        shape = self.system.parameters[total.of] if total.of is not None else ()
+        shape = self.system.shapes[total.of] if total.of is not None else ()
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for contribution in total.contributions:
             if isinstance(contribution, Contraction):
                 result = result + self._contraction(contribution, shape)
                 continue
+            if isinstance(contribution, WeightValue):
+                result = result + self._weight_gradients[contribution.weight]
+                continue
             if isinstance(contribution, BoundarySum):
-                if contribution.node not in self.state:
-                    depth = self.system.state_depths[contribution.node]
-                    result = result + self.boundary(contribution.signal, depth).sum(axis=(0, 1))
+                node, ahead = contribution.node, contribution.ahead
+                if (self.system.ahead_names[node] if ahead else node) not in self.state:
+                    depth = (self.system.ahead_depths if ahead else self.system.state_depths)[node]
+                    result = result + self.boundary(contribution.signal, depth, ahead).sum(axis=(0, 1))
                 continue
             for t in range(1, self.T + 1):
                 if isinstance(contribution, Outer):
-                    left = self.value(contribution.left, t - contribution.left_delay)
-                    result = result + left.T @ self.value(contribution.right, t - contribution.right_delay)
+                    left = self._read(contribution.left, t - contribution.left_delay)
+                    result = result + left.T @ self._read(contribution.right, t - contribution.right_delay)
                 else:
                     result = result + self._pointwise_sum(contribution, t)
         summed: Array = np.asarray(result)
@@ -204,7 +258,7 @@ class Evaluation:
     def _contraction(self, contribution: Contraction, shape: tuple[int, ...]) -> Array:
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for t in range(1, self.T + 1):
-            product = self.value(contribution.sensitivity, t - contribution.delay)
+            product = self._read(contribution.sensitivity, t - contribution.delay)
             if contribution.error is not None:
                 product = product * _on_rows(self.value(contribution.error, t))
             summed = product if contribution.local else product.sum(axis=2)
@@ -229,17 +283,24 @@ class Evaluation:
         inside = 1 <= time <= self.T
         if inside:
             return self.given[name][time - 1] if name in self.given else None
-        if time < 1 and self._is_adjoint(name):
+        if self._is_adjoint(name):
             return None
         if signal.rows:
             return self._rows_at_start(signal)
-        if time < 1 and name in self.state:
-            return np.asarray(self.state[name][time - 1])
-        if time < 1 and signal.kind == "tangent" and signal.origin in self.state:
+        given = self._name_in_state(name, time)
+        if given in self.state:
+            return np.asarray(self.state[given][time - 1 if time < 1 else time - self.T - 1])
+        if signal.kind == "tangent" and self._name_in_state(signal.origin or "", time) in self.state:
             return np.full((self.batch, signal.size), self.number(0), dtype=self._dtype())
         if isinstance(signal.initial, str):
             return np.tile(self.parameters[signal.initial], (self.batch, 1))
         return np.full((self.batch, signal.size), self.number(signal.initial), dtype=self._dtype())
+
+    def _name_in_state(self, name: str, time: int) -> str:
+        """By which name a state holds the value of a node at a time outside of 1..T; empty where none does."""
+        if time > self.T:
+            return self.system.ahead_names.get(name, "")
+        return name if name in self.system.state_depths else ""
 
     def _rows_at_start(self, signal: Signal) -> Array:
         """A sensitivity before t = 1: 0, or the unit matrix for a learned initial value that is in use."""
@@ -261,11 +322,10 @@ class Evaluation:
         shape = (self.batch, signal.rows, signal.size) if signal.rows else (self.batch, signal.size)
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for term in equation.terms:
-            source = self.value(term.source, time - term.delay)
+            source = self._read(term.source, time - term.delay)
             if term.operator == "dense":
                 assert term.parameter is not None
-                constant = self.system.constants.get(term.parameter)
-                weight = self.parameters[term.parameter] if constant is None else self._constant(constant)
+                weight = self.matrices[term.parameter]
                 result = result + source @ (weight.T if term.transposed else weight)
             elif term.operator in ("product", "expand", "diagonal"):
                 result = result + self._with_jacobian(term, source, time, shape)
@@ -296,17 +356,19 @@ class Evaluation:
         return whole
 
     def _constant(self, constant: Array) -> Array:
-        return np.array([[self.number(value) for value in row] for row in constant], dtype=self._dtype())
+        numbers = np.empty(constant.shape, dtype=self._dtype())
+        for index in np.ndindex(*constant.shape):
+            numbers[index] = self.number(constant[index])
+        return numbers
 
     def _pointwise(self, expression: Expression, time: int, rows: bool = False) -> Any:
         values: dict[Expression, Any] = {}
         for symbol in expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
-                constant = self.system.constants.get(found)
-                values[symbol] = self.parameters[found] if constant is None else self._constant(constant)
+                values[symbol] = self.matrices[found]
                 continue
-            value = self.value(found.signal, time - found.delay)
+            value = self._read(found.signal, time - found.delay)
             if is_along_rows(symbol):
                 value = value[:, :, None]
             elif rows and value.ndim == 2:
@@ -315,17 +377,25 @@ class Evaluation:
         return evaluate_expression(expression, values, self.functions, self.number)
 
 
+def summed_to(value: Array, shape: tuple[int, ...]) -> Array:
+    """The sum of an array over the axes that ``shape`` lacks or has of length 1."""
+    value = value.sum(axis=tuple(range(value.ndim - len(shape))))
+    axes = tuple(axis for axis, length in enumerate(shape) if length == 1)
+    summed: Array = value.sum(axis=axes, keepdims=True) if axes else value
+    return summed
+
+
 def _on_rows(value: Array) -> Array:
     """A vector per sequence as one row that stands for all."""
     return value[:, None, :]
 
 
-def _reaching_back(equation: Equation, time: int) -> Equation:
-    """An adjoint's equation at t <= 0: what does not read from t >= 1 is 0 there."""
+def _reaching_in(equation: Equation, time: int, T: int) -> Equation:
+    """An adjoint's equation outside of 1..T: what does not read from 1..T is 0 there."""
     summands = [
         summand
         for summand in sympy.Add.make_args(equation.expression)
-        if (reads := reads_of(summand)) and all(time - read.delay >= 1 for read in reads)
+        if (reads := reads_of(summand)) and all(1 <= time - read.delay <= T for read in reads)
     ]
-    terms = tuple(term for term in equation.terms if time - term.delay >= 1)
+    terms = tuple(term for term in equation.terms if 1 <= time - term.delay <= T)
     return Equation(equation.signal, terms, sympy.Add(*summands))

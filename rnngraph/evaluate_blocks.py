@@ -48,7 +48,7 @@ class BlockEvaluation:
             for total in self.system.totals:
                 value = block.total(total)
                 if total.kind == "gradient" and total.of in carried:
-                    shape = self.system.parameters[total.of]
+                    shape = self.system.shapes[total.of]
                     value = value + (error[:, None, :] @ carried[total.of]).sum(axis=0).reshape(shape)
                 sums[total.name] = sums[total.name] + value if total.name in sums else value
             jacobian = self._jacobian(block)
@@ -68,7 +68,7 @@ class BlockEvaluation:
         names = {*self.carry.direct, *self.carry.initial.values()}
         carried = {
             name: self._zeros(self.batch, self.carry.size, int(np.prod(shape)))
-            for name, shape in self.system.parameters.items()
+            for name, shape in self.system.shapes.items()
             if name in names
         }
         for state, name in self.carry.initial.items():
@@ -116,7 +116,7 @@ class BlockEvaluation:
 
     def _direct(self, name: str, block: Evaluation) -> Array:
         """What the parameter does inside the block, (batch, state, parameters)."""
-        result = self._zeros(self.batch, self.carry.size, int(np.prod(self.system.parameters[name])))
+        result = self._zeros(self.batch, self.carry.size, int(np.prod(self.system.shapes[name])))
         for piece in self.carry.direct.get(name, ()):
             for t in range(1, block.T + 1):
                 result = result + self._at(piece, block, t).reshape(result.shape)

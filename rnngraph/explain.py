@@ -94,8 +94,9 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
                     flops[function.name] += T * _sweep_cost(statement, rows.name, batch)
         for buffer in function.buffers().values():
             if buffer.storage == "workspace" and buffer.shape != "scalar":
+                held = function.rows_of_a_step() if function.name == "stream" else buffer.length.at(span)
                 shape = {
-                    "sequence": (buffer.length.at(span), batch, buffer.columns),
+                    "sequence": (held, batch, buffer.columns),
                     "step": (batch, buffer.columns),
                     "matrix": (buffer.rows, buffer.columns),
                     "vector": (buffer.columns,),

@@ -87,6 +87,14 @@ def _replacement(target: Path) -> Iterator[Path]:
         ) from error  # fmt: skip
 
 
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
+
+
 # Graphs.
 
 
@@ -128,9 +136,8 @@ def load_graph(path: str | os.PathLike[str]) -> nx.MultiDiGraph:
     file = as_path(path)
     where = f"file {str(file)!r}"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
+        with _readable(where):
+            content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DataError(where, f"no valid JSON ({error})", "node-link JSON", "write it with save_graph") from error
     if not isinstance(content, dict) or not isinstance(content.get("nodes"), list):
@@ -268,34 +275,77 @@ def load_table(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
     """
     file = as_path(path)
     where = f"file {str(file)!r}"
-    try:
-        return _load_npz(file, where) if file.suffix == ".npz" else _load_csv(file, where)
-    except OSError as error:
-        raise DataError(where, f"{error.strerror or error}", "a readable file", "check the path") from error
+    with _readable(where):
+        if file.suffix == ".npz":
+            return {name: array.astype(np.float64) for name, array in _load_npz(file, where).items()}
+        return _load_csv(file, where)
 
 
 def save_arrays(arrays: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> None:
-    """Write named arrays as an npz file, whole or not at all; any text will do for a name. Raises DataError."""
+    """Write named arrays as an npz file, whole or not at all. Any text will do for a name that has no null character
+    and no lone surrogate. Raises DataError."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
+            if "\0" in name or not _encodable(name):
+                expected = "a name without null characters and lone surrogates"
+                raise DataError(f"array {clip(name)}", "a name that no npz file holds", expected, "rename the node")
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
     write_atomic(path, buffer.getvalue())
 
 
-def _load_npz(path: Path, where: str) -> dict[str, NDArray[np.float64]]:
-    arrays: dict[str, NDArray[np.float64]] = {}
+def save_state(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a state, arrays (depth, batch, size) by node as ``Kernel.forward``, ``Kernel.step`` and ``Stream.state``
+    give it, as an npz file of these arrays, whole or not at all.
+
+    What a learning rule carries on beside it (sensitivities) is left out. Raises DataError where a node has no array of
+    finite numbers with these three axes or the folder cannot be written to, OptionError where ``path`` is no path.
+    """
+    if not isinstance(state, Mapping):
+        raise DataError("state", f"an object of type {type(state).__name__}", "arrays by node", "give stream.state")
+    arrays = {
+        str(node): np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
+        for node, value in state.items()
+    }
+    save_arrays(_checked_states("state", arrays), path)
+
+
+def load_state(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """The state that ``save_state`` wrote: arrays (depth, batch, size) by node, each of the dtype that it had.
+
+    Raises DataError where the file cannot be read or holds something else, OptionError where ``path`` is no path.
+    """
+    file = as_path(path)
+    where = f"file {str(file)!r}"
+    with _readable(where):
+        return _checked_states(where, _load_npz(file, where))
+
+
+def _checked_states(where: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    for node, array in arrays.items():
+        place = f"{where}, node {clip(node)}"
+        if array.dtype.kind not in "biuf" or array.ndim != 3:
+            found = f"an array of shape {array.shape} and dtype {array.dtype}"
+            raise DataError(place, found, "numbers (depth, batch, size)", "save what forward or stream.state gives")
+        if not np.isfinite(array).all():
+            raise DataError(place, "NaN or infinity", "finite numbers", "save the state of an earlier step")
+    return arrays
+
+
+def _load_npz(path: Path, where: str) -> dict[str, NDArray[Any]]:
+    """Arrays of finite numbers by name, each of the dtype that it was saved with."""
+    arrays: dict[str, NDArray[Any]] = {}
     try:
         with np.load(path, allow_pickle=False) as file:
             for name in file.files:
-                array = file[name]
+                array = file[f"{name}.npy"]  # by its entry: an array may be called "a.npy" beside one called "a"
                 if array.dtype.kind not in "biuf":
                     raise DataError(
                         f"{where}, array {name!r}", f"dtype {array.dtype}", "numbers", "save arrays of numbers only"
                     )
-                arrays[name] = array.astype(np.float64)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                arrays[name] = array
+    except (ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(where, f"no valid npz ({error})", "an npz of numbers", "write it with numpy.savez") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():

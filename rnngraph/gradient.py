@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import networkx as nx
 
 from rnngraph.derive import derive
-from rnngraph.errors import OptionError
+from rnngraph.effective import as_parameters, pull_back
+from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.losses import with_loss
 from rnngraph.rules import Rule, check_rule
 from rnngraph.sensitivity import with_blocks, with_random_sensitivity, with_sensitivities
@@ -39,9 +40,19 @@ def gradient(
 
 def differentiate(system: System, rule: Rule, wrt: tuple[str, ...] = ("parameters",)) -> System:
     """A System with a loss, extended by the equations of its gradient by ``rule``."""
+    return pull_back(_by_rule(as_parameters(system), rule, wrt), system)
+
+
+def _by_rule(system: System, rule: Rule, wrt: tuple[str, ...]) -> System:
+    """The gradient by every matrix that the equations read."""
     if rule.info.family == "bptt":
         return vjp(system, wrt=wrt)
     if rule.info.family == "windows":
+        for name, steps in system.ahead_depths.items():
+            raise UnsupportedError(
+                "method", f"'tbptt' on a network that reads node {name!r} at t+{steps}",
+                "delays >= 0, as a window ends where the future begins", "use method='bptt'",
+            )  # fmt: skip
         title = f"gradient, truncated: k1 = {rule.k1}, k2 = {rule.k2}"
         return dataclasses.replace(vjp(system, wrt=wrt), title=title, windows=(rule.k1, rule.k2))
     if rule.name == "uoro":

@@ -22,6 +22,7 @@ from rnngraph.equations import (
     Outer,
     PointwiseSum,
     Read,
+    WeightValue,
     meaning,
     reads_of,
 )
@@ -43,7 +44,10 @@ def hessian_vector_product(system: System) -> System:
     The direction of parameter p is the parameter dot_p; ``directions`` of the result has the names.
     """
     both = jvp(vjp(system))
-    totals = tuple(total for total in both.totals if total.kind == "tangent" and total.of is not None)
+    read = {name for weight in both.weight_gradients for name in (*weight.reads(), *weight.slices)}
+    totals = tuple(
+        total for total in both.totals if total.of is not None and (total.kind == "tangent" or total.name in read)
+    )
     return _needed(_without_zeros(dataclasses.replace(both, title="Hessian-vector product", totals=totals)))
 
 
@@ -121,6 +125,8 @@ def _signals_of(piece: Contribution) -> list[str]:
         return [read.signal for read in reads_of(piece.expression)]
     if isinstance(piece, BoundarySum):
         return [piece.signal]
+    if isinstance(piece, WeightValue):
+        return []
     assert isinstance(piece, Outer), "sensitivities are not differentiated again"
     return [piece.left, piece.right]
 

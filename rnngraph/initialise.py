@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rnngraph.errors import OptionError
 from rnngraph.words import clip
 
-ROLES = ("input_weight", "recurrent_weight", "diagonal", "bias", "forget_bias", "initial")
+ROLES = ("input_weight", "recurrent_weight", "diagonal", "bias", "forget_bias", "initial", "delay_logits")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class ParameterSpec:
 
     ``role`` is one of ``ROLES``: "input_weight" (dense, source and destination differ), "recurrent_weight" (dense
     and part of a loop), "diagonal" (one weight a unit), "bias", "forget_bias" (the bias of a forget gate),
-    "initial" (a learned initial value). Raises ``OptionError`` for any other role.
+    "initial" (a learned initial value), "delay_logits" (of a learned delay, one for each delay). Raises ``OptionError``
+    for any other role.
     """
 
     name: str
@@ -130,12 +131,18 @@ def default_rule(spec: ParameterSpec) -> str:
     """Name of the rule for ``spec`` where the user names none.
 
     Glorot for dense weights, orthogonal for square recurrent ones (the state neither grows nor shrinks at first),
-    small for diagonal ones, ones for a forget gate's bias (the cell remembers at first), zeros for biases and
-    initial values.
+    small for diagonal ones, ones for a forget gate's bias (the cell remembers at first), zeros for biases, initial
+    values and the logits of delays (all delays alike at first).
     """
     if spec.role == "recurrent_weight" and len(spec.shape) == 2 and spec.shape[0] == spec.shape[1]:
         return "orthogonal"
-    return {"diagonal": "small", "bias": "zeros", "forget_bias": "ones", "initial": "zeros"}.get(spec.role, "glorot")
+    return {
+        "diagonal": "small",
+        "bias": "zeros",
+        "forget_bias": "ones",
+        "initial": "zeros",
+        "delay_logits": "zeros",
+    }.get(spec.role, "glorot")
 
 
 def parameter_generator(name: str, seed: int) -> np.random.Generator:

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnngraph.system import System
-
 Array = NDArray[Any]
 LINEAR_LOSS = "y*target"
 # Sweeps have one of at most so many lengths: a kernel keeps buffers for each length that it has met.
@@ -56,13 +54,3 @@ def jacobian_by_bptt(
                         found[name][t, b, k] = grads.vector
                         targets[name][t, 0, k] = 0.0
     return found
-
-
-def is_causal(system: System) -> bool:
-    """Whether no forward equation reads a later time step."""
-    return all(
-        read.delay >= 0
-        for equation in system.equations
-        if system.signals[equation.signal].kind in ("unit", "sum")
-        for read in equation.reads()
-    )

@@ -14,6 +14,7 @@ import dataclasses
 import sympy
 
 from codegen.functions import exp
+from rnngraph.effective import as_parameters, tangent_weights
 from rnngraph.equations import (
     BoundarySum,
     Contribution,
@@ -25,6 +26,7 @@ from rnngraph.equations import (
     Signal,
     Term,
     Total,
+    WeightValue,
     at,
     fresh_name,
     meaning,
@@ -50,6 +52,13 @@ class _Tangents:
         for name, shape in system.parameters.items():
             self.direction[name] = fresh_name(f"dot_{name}", self.parameters)
             self.parameters[self.direction[name]] = shape
+        totals = {total.name: f"dot_{total.name}" for total in system.totals}
+        taken = {*self.parameters, *system.constants, *system.shapes, *totals, *totals.values()}
+        taken.update(weight.name for weight in (*system.weights, *system.weight_gradients))
+        self.weights, names = tangent_weights(system.weights, self.direction, taken)
+        self.weight_gradients, back = tangent_weights(system.weight_gradients, {**names, **totals}, taken)
+        self.direction.update((name, names[name]) for name in as_parameters(system).parameters if name in names)
+        self.tangent_of_weight = {**names, **back}
         self.signals: dict[str, Signal] = dict(system.signals)
         self.tangent: dict[str, str] = {}
         for equation in system.equations:
@@ -77,6 +86,8 @@ class _Tangents:
             parameters=self.parameters,
             equations=tuple(equations),
             totals=tuple(totals),
+            weights=(*self.system.weights, *self.weights),
+            weight_gradients=(*self.system.weight_gradients, *self.weight_gradients),
             directions={**self.system.directions, **{added: name for name, added in self.direction.items()}},
         )
 
@@ -118,6 +129,8 @@ class _Tangents:
             return [dataclasses.replace(given, expression=expression)] if expression != 0 else []
         if isinstance(given, BoundarySum):
             return [dataclasses.replace(given, signal=self.tangent[given.signal])]
+        if isinstance(given, WeightValue):
+            return [WeightValue(self.tangent_of_weight[given.weight])]
         assert isinstance(given, Outer), "a System with sensitivities is not differentiated again"
         pieces: list[Contribution] = []
         if given.left in self.tangent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 
 from rnngraph.display.text import quoted, shape_text
-from rnngraph.model import Edge, Model, Node
+from rnngraph.model import Edge, EffectiveWeight, Model, Node
 from rnngraph.validate import validate
 
 
@@ -58,6 +58,19 @@ def weight_text(edge: Edge, model: Model) -> str:
         return f"as {edge.port}"
     if edge.parameter is None:
         return edge.structure
-    constant = edge.parameter in model.constants
-    shape = model.constants[edge.parameter].shape if constant else model.parameters[edge.parameter]
-    return f"{edge.structure} {quoted(edge.parameter)} ({shape_text(shape)})"
+    shapes = {**{name: value.shape for name, value in model.constants.items()}, **model.parameters}
+    for weight in model.weights:
+        for name in weight.slices or (weight.name,):
+            if name == edge.parameter:
+                return f"{edge.structure} {quoted(name)} ({shape_text(weight.shape)}) = {_made_of(weight)}"
+    return f"{edge.structure} {quoted(edge.parameter)} ({shape_text(shapes[edge.parameter])})"
+
+
+def _made_of(weight: EffectiveWeight) -> str:
+    """What an effective weight is made of: parameters, a mask, the softmax over delays."""
+    parts = [] if weight.expression == 1 else [str(weight.expression)]
+    if weight.mask is not None:
+        parts.append("mask" if not weight.slices else "its pairs of units")
+    if weight.logits is not None:
+        parts.append(f"softmax({quoted(weight.logits)})")
+    return " * ".join(parts)

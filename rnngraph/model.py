@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,9 @@ class Node:
 class Edge:
     """One connection with one delay: an edge with a list of delays becomes one Edge per delay.
 
-    ``structure`` is "dense", "diagonal", "identity" or "fixed". ``parameter`` names the weight (dense, diagonal) or the
-    constant (fixed); None for identity and for ports other than "s", which enter unweighted.
+    ``structure`` is "dense", "diagonal", "identity" or "fixed". ``parameter`` names the weight (dense, diagonal: a
+    parameter, or an effective weight of the model) or the constant (fixed); None for identity and for ports other than
+    "s", which enter unweighted. ``delay`` is negative where the edge looks ahead.
     """
 
     source: str
@@ -48,18 +50,42 @@ class Edge:
 
 
 @dataclass(frozen=True)
+class EffectiveWeight:
+    """The weights of an edge whose parameters are not its weights themselves:
+
+        name[d] = expression * mask * softmax over d of (logits / temperature)        entry by entry
+
+    ``expression`` is in sympy symbols of parameters (``Symbol(name, real=True)``), 1 where there are none. ``mask``
+    names a constant, ``logits`` a parameter with one entry per delay, or None. ``slices`` names the weight of each
+    delay; where it is empty the edge has one delay and reads ``name`` itself. ``shape`` is that of one of them.
+    ``nodes`` has the nodes that its axes belong to.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    shape: tuple[int, ...]
+    expression: Expression
+    mask: str | None = None
+    logits: str | None = None
+    temperature: float = 1.0
+    slices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Model:
     """A checked network: nodes and edges in the order of the graph.
 
     ``parameters`` maps each learned parameter's name to its shape: (source size, destination size) for a dense
     weight, (size,) for a
-    diagonal weight, a bias and a learned initial value. ``constants`` holds the values of the fixed edges.
+    diagonal weight, a bias and a learned initial value. ``constants`` holds the values of the fixed edges and the masks
+    of ``weights``, the effective weights in the order of their edges.
     """
 
     nodes: Mapping[str, Node]
     edges: tuple[Edge, ...]
     parameters: Mapping[str, tuple[int, ...]]
     constants: Mapping[str, NDArray[np.float64]]
+    weights: tuple[EffectiveWeight, ...] = ()
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -73,4 +99,34 @@ class Model:
 
     def depth(self, name: str) -> int:
         """The longest delay out of a node: how many past values its state holds."""
-        return max((edge.delay for edge in self.edges if edge.source == name), default=0)
+        return self.depths.get(name, 0)
+
+    def ahead(self, name: str) -> int:
+        """The longest look-ahead out of a node: how many values of the stretch after its state holds."""
+        return self.ahead_depths.get(name, 0)
+
+    @cached_property
+    def depths(self) -> Mapping[str, int]:
+        """The longest delay out of each node that has one, in the order of the nodes."""
+        return self._longest(1)
+
+    @cached_property
+    def ahead_depths(self) -> Mapping[str, int]:
+        """The longest look-ahead out of each node that has one, in the order of the nodes."""
+        return self._longest(-1)
+
+    def _longest(self, sign: int) -> dict[str, int]:
+        longest: dict[str, int] = {}
+        for edge in self.edges:
+            longest[edge.source] = max(longest.get(edge.source, 0), sign * edge.delay)
+        return {name: longest[name] for name in self.nodes if longest.get(name, 0) > 0}
+
+    def ahead_names(self) -> dict[str, str]:
+        """The name in a state of each node's values after the sequence: its own, unless its values before have it."""
+        names: dict[str, str] = {}
+        for name in self.ahead_depths:
+            wanted = f"{name}:ahead" if name in self.depths else name
+            while wanted != name and wanted in self.nodes:
+                wanted += "_"
+            names[name] = wanted
+        return names

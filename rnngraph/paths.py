@@ -12,14 +12,32 @@ from rnngraph.model import Edge, Node
 
 
 def check_cycles(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> None:
-    """Raise CycleError for a cycle whose delays sum to zero.
+    """Raise CycleError for a cycle whose delays sum to zero, and for a loop that can run neither forward nor backward.
 
-    The cycle shown is a shortest one through its earliest node in the graph's order, written from that node on; a delay
-    is proposed on the edge that leads back to it. Linear in nodes and edges.
+    A loop can run forward in time where the delays of each of its cycles sum to more than 0, backward where all sum to
+    less. A cycle shown is a shortest one through its earliest node in the graph's order, written from that node on; a
+    delay is proposed on the edge that leads back to it. Linear in nodes and edges but for loops that mix delays and
+    look-aheads.
     """
+    edges = list(edges)
+    _check_instant(nodes, ((edge.source, edge.destination) for edge in edges if edge.delay == 0))
+    if not any(edge.delay < 0 for edge in edges):
+        return
+    whole = nx.MultiDiGraph()
+    whole.add_nodes_from(nodes)
+    whole.add_edges_from((edge.source, edge.destination, {"delay": edge.delay}) for edge in edges)
+    for component in nx.strongly_connected_components(whole):
+        loop = whole.subgraph(component)
+        delays = [delay for _, _, delay in loop.edges(data="delay")]
+        if delays and min(delays) < 0 < max(delays):
+            _check_mixed(nodes, loop)
+
+
+def _check_instant(nodes: Mapping[str, Node], pairs: Iterable[tuple[str, str]], shifted: bool = False) -> None:
+    """Raise CycleError for a cycle of edges without delay; ``shifted``: whose delays and look-aheads cancel out."""
     instant = nx.DiGraph()
     instant.add_nodes_from(nodes)
-    instant.add_edges_from((edge.source, edge.destination) for edge in edges if edge.delay == 0)
+    instant.add_edges_from(pairs)
     position = {name: index for index, name in enumerate(nodes)}
     looped = [
         min(component, key=position.__getitem__)
@@ -31,10 +49,49 @@ def check_cycles(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> None:
     cycle = _shortest_cycle(instant, min(looped, key=position.__getitem__))
     raise CycleError(
         f"cycle {' -> '.join(cycle)}",
-        "no delay on any of its edges, so that each value would wait for itself",
-        "at least one edge with a delay of 1 or more",
-        f"give the edge {cycle[-2]!r} -> {cycle[-1]!r} delay=1",
+        "delays and look-aheads that cancel out, so that each value would wait for itself"
+        if shifted
+        else "no delay on any of its edges, so that each value would wait for itself",
+        "delays that sum to 1 or more" if shifted else "at least one edge with a delay of 1 or more",
+        f"give the edge {cycle[-2]!r} -> {cycle[-1]!r} " + ("a longer delay" if shifted else "delay=1"),
     )
+
+
+def _check_mixed(nodes: Mapping[str, Node], loop: nx.MultiDiGraph) -> None:
+    """A loop that mixes delays and look-aheads: its cycles must all sum to more, or all to less, than 0."""
+    shift = shifts(loop.nodes, [(source, to, delay) for source, to, delay in loop.edges(data="delay")])
+    if shift is None:
+        names = sorted(loop.nodes, key=list(nodes).index)
+        ahead = next((a, b) for a, b, delay in loop.edges(data="delay") if delay < 0)
+        raise CycleError(
+            f"loop through {', '.join(map(repr, names))}",
+            "a cycle whose delays sum to more than 0 and one whose delays sum to less, so that neither the past nor the"
+            " future can be computed first",
+            "a loop whose cycles all lead into the past, or all into the future",
+            f"remove the look-ahead of the edge {ahead[0]!r} -> {ahead[1]!r}, or the delays of the loop",
+        )
+    still = [(a, b) for a, b, delay in loop.edges(data="delay") if delay + shift[a] - shift[b] == 0]
+    _check_instant({name: nodes[name] for name in nodes if name in loop}, still, shifted=True)
+
+
+def shifts(nodes: Iterable[str], reads: Iterable[tuple[str, str, int]]) -> dict[str, int] | None:
+    """How far each node of a loop may run ahead so that nothing is read before it is computed.
+
+    ``reads``: (source, destination, delay). With the result p, all delay + p[source] - p[destination] are >= 0, or,
+    where the loop runs backward in time, all <= 0; None where neither can be. By Bellman and Ford's algorithm.
+    """
+    nodes, reads = list(nodes), list(reads)
+    for sign in (1, -1):
+        place = dict.fromkeys(nodes, 0)
+        for _ in nodes:
+            changed = False
+            for source, destination, delay in reads:
+                if place[source] + sign * delay < place[destination]:
+                    place[destination] = place[source] + sign * delay
+                    changed = True
+            if not changed:
+                return {name: sign * value for name, value in place.items()}
+    return None
 
 
 def _shortest_cycle(graph: nx.DiGraph, start: str) -> list[str]:

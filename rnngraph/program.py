@@ -18,7 +18,7 @@ from rnngraph.losses import with_loss
 from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter_roles
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
-from rnngraph.schedule import Schedule, build_schedule
+from rnngraph.schedule import Schedule, build_schedule, build_stream_schedule
 from rnngraph.system import System
 from rnngraph.validate import validate
 
@@ -66,6 +66,8 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
     if rule.info.family == "windows":
         systems = {"forward": forward, "loss": with_totals, "window_loss": with_totals, "window_gradient": gradient}
     schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
+    if forward.look_ahead is None:  # else no step can be computed before the next
+        schedules["stream"] = build_stream_schedule(forward)
     clock.lap("schedule")
     shown = inline(gradient)  # System -> numbered equations
     notes, header = equation_notes(gradient, shown), as_text(gradient, shown).splitlines()
@@ -83,6 +85,10 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         states={
             name: (depth, forward.signals[name].size, forward.signals[name].initial)
             for name, depth in forward.state_depths.items()
+        }
+        | {
+            forward.ahead_names[name]: (depth, forward.signals[name].size, forward.signals[name].initial)
+            for name, depth in forward.ahead_depths.items()
         },
         losses={
             output: "classes" if kind == "cross_entropy" else "values" for output, kind in with_totals.losses.items()
@@ -96,6 +102,8 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         wrt=wrt,
         noise_seed=gradient.noise_seed,
         windows=gradient.windows,
+        inner_size=layout.inner_size,
+        ahead=tuple(forward.ahead_names.values()),
     )
     return Compilation(
         forward,

@@ -111,7 +111,7 @@ class Sizes:
         """Whether a sensitivity has a row for each number of its parameter, not for each row of it."""
         signal = self.system.signals[name]
         assert signal.of is not None
-        shape = self.system.parameters[signal.of]
+        shape = self.system.shapes[signal.of]
         entries = shape[0] * (shape[1] if len(shape) == 2 else 1)
         narrow = shape[0] if len(shape) == 2 else 1
         if entries != narrow:
@@ -174,7 +174,7 @@ class Sizes:
         return name
 
     def _shapes(self) -> dict[str, tuple[Expression, ...]]:
-        known: dict[str, tuple[int, ...]] = dict(self.system.parameters)
+        known: dict[str, tuple[int, ...]] = dict(self.system.shapes)
         known |= {name: tuple(value.shape) for name, value in self.system.constants.items()}
         found: dict[str, tuple[Expression, ...]] = {}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rnngraph.cost import Cost, cost
 from rnngraph.display import as_latex, as_text
-from rnngraph.equations import Carry, Equation, Signal, Total
+from rnngraph.equations import Carry, Equation, Read, Signal, Total, Weight
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,13 @@ class System:
     random signs start; ``dropped`` is what an approximate rule leaves out of the sensitivities.
     ``output_sensitivities`` maps (output, parameter) to the signal d output(t)/d parameter and whether that is local.
     ``carry`` has what "bptt-rtrl" takes from block to block; T is then the length of a block in every equation.
-    ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay.
+    ``state_depths`` has, for each input or node that an edge with a delay leaves, the longest such delay;
+    ``ahead_depths`` the longest look-ahead, ``ahead_names`` the name by which the values after T stand in a state.
+    ``weights`` are the effective weights that equations read in place of parameters, ``weight_gradients`` what comes
+    back through them, each after those that it reads.
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
-    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it. ``directions`` maps each
+    adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it, ``ahead_adjoints`` to that
+    whose values at t > T are. ``directions`` maps each
     parameter that ``jvp`` added to the one whose direction it is. ``windows`` is (k1, k2) where the adjoints and
     gradients are those of truncated backpropagation: the equations hold in each window by itself, and a gradient is
     the sum over the windows.
@@ -41,6 +45,11 @@ class System:
     input_adjoints: Mapping[str, str] = field(default_factory=dict)
     state_adjoints: Mapping[str, str] = field(default_factory=dict)
     state_depths: Mapping[str, int] = field(default_factory=dict)
+    ahead_depths: Mapping[str, int] = field(default_factory=dict)
+    ahead_names: Mapping[str, str] = field(default_factory=dict)
+    ahead_adjoints: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[Weight, ...] = ()
+    weight_gradients: tuple[Weight, ...] = ()
     forget_biases: frozenset[str] = frozenset()
     rule: str = "bptt"
     online: bool = False
@@ -56,8 +65,25 @@ class System:
         return self._by_signal[signal]
 
     @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of the parameters and of the effective weights that equations may read."""
+        effective = [weight.shapes() for weight in self.weights]
+        return {**self.parameters, **{name: shape for part in effective for name, shape in part.items()}}
+
+    @cached_property
     def _by_signal(self) -> dict[str, Equation]:
         return {equation.signal: equation for equation in self.equations}
+
+    @cached_property
+    def look_ahead(self) -> tuple[str, Read] | None:
+        """A node with what its forward equation reads of a later time step; None where no node reads ahead."""
+        for equation in self.equations:
+            signal = self.signals[equation.signal]
+            if signal.kind in ("unit", "sum"):
+                for read in equation.reads():
+                    if read.delay < 0:
+                        return signal.origin or signal.name, read
+        return None
 
     def total(self, name: str) -> Total:
         """The total called ``name``; KeyError when there is none."""

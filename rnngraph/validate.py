@@ -5,7 +5,8 @@ Every default is filled in and every part of the contract checked; nothing of th
 - A parameter name written by the user that equals another name (written or default) is one shared parameter, of one
   shape.
 - Two *default* names never share: parallel edges, or nodes whose joined names coincide, must name their parameters.
-- Constants of fixed edges are named by the library, ``C_<source>_<destination>``, made unique.
+- Constants of fixed edges are named by the library, ``C_<source>_<destination>``, made unique; so are masks, ``M_...``,
+  and effective weights (``rnngraph.connections``).
 - Ports are compared in NFKC form, as Python reads names.
 
 The time is linear in the size of the graph.
@@ -14,17 +15,15 @@ The time is linear in the size of the graph.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import networkx as nx
-import numpy as np
 import sympy
-from numpy.typing import NDArray
 
 from codegen.functions import FUNCTIONS
-from rnngraph.attributes import EdgeRecord, NodeRecord, check_text, read_constant, read_edge, read_node
+from rnngraph.attributes import EdgeRecord, NodeRecord, check_text, read_edge, read_node
+from rnngraph.connections import Connections, Parameters
 from rnngraph.errors import EquationError, GraphError
 from rnngraph.model import Edge, Expression, Model, Node
 from rnngraph.parsing import parse_equation
@@ -34,8 +33,7 @@ from rnngraph.paths import check_cycles, check_reachability
 def validate(graph: nx.MultiDiGraph) -> Model:
     """Check a graph against the contract and return the Model.
 
-    Raises GraphError (EquationError and CycleError included) for what breaks the contract, UnsupportedError for learned
-    delays, negative delays and masked weights, which come in a later version.
+    Raises GraphError (EquationError and CycleError included) for what breaks the contract.
     """
     _check_type(graph)
     names = _node_names(graph)
@@ -51,59 +49,27 @@ def validate(graph: nx.MultiDiGraph) -> Model:
         read_edge(names[source], names[destination], _edge_place(graph, names, source, destination, key), attributes)
         for source, destination, key, attributes in graph.edges(keys=True, data=True)
     ]
-    parameters = _Parameters()
-    edges: list[Edge] = []
-    constants: dict[str, NDArray[np.float64]] = {}
-    fixed: list[tuple[int, EdgeRecord]] = []
+    parameters = Parameters()
+    connections = Connections(records, parameters)
     incoming: dict[str, list[EdgeRecord]] = {name: [] for name in records}
     for record in edge_records:
         _check_ends(record, records)
         incoming[record.destination].append(record)
-        if record.structure == "fixed":
-            fixed.append((len(edges), record))
-        edges.extend(_expand(record, records, parameters))
+        connections.add(record)
     nodes = {name: _node(record, incoming[name], parameters) for name, record in records.items()}
+    connections.finish()
+    edges = connections.edges
     _check_initial(nodes, edges)
-    for start, record in fixed:  # after all parameters, so that no constant takes a parameter's name
-        _name_constants(start, record, records, edges, constants, parameters)
     check_cycles(nodes, edges)
     check_reachability(nodes, edges)
     nodes = _mark_forget_gates(nodes, edges)
     return Model(
-        MappingProxyType(nodes), tuple(edges), MappingProxyType(parameters.shapes), MappingProxyType(constants)
+        MappingProxyType(nodes),
+        tuple(edges),
+        MappingProxyType(parameters.shapes),
+        MappingProxyType(connections.constants),
+        tuple(connections.weights),
     )
-
-
-@dataclass
-class _Parameters:
-    """The learned parameters met so far, in the order of the graph's edges and nodes."""
-
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    defaults: set[str] = field(default_factory=set)
-
-    def add(self, name: str, shape: tuple[int, ...], where: str, default: bool, remedy: str) -> str:
-        """Register a parameter. A name met before is shared, unless the shapes differ or both names are defaults."""
-        if name not in self.shapes:
-            self.shapes[name] = shape
-            self.origins[name] = where
-        elif self.shapes[name] != shape:
-            raise GraphError(
-                where,
-                f"parameter {name!r} of shape {shape}, which {self.origins[name]} gives the shape {self.shapes[name]}",
-                "one shape for one parameter",
-                remedy if default else "use different names",
-            )
-        elif default and name in self.defaults:
-            raise GraphError(
-                where,
-                f"the default parameter name {name!r}, which {self.origins[name]} has too",
-                "a parameter of its own, or one name written on both to share it",
-                remedy,
-            )
-        if default:
-            self.defaults.add(name)
-        return name
 
 
 def _check_type(graph: object) -> None:
@@ -167,42 +133,7 @@ def _check_ends(record: EdgeRecord, records: dict[str, NodeRecord]) -> None:
         )
 
 
-def _expand(record: EdgeRecord, records: dict[str, NodeRecord], parameters: _Parameters) -> list[Edge]:
-    """One Edge per delay, its parameter registered."""
-    learned = record.structure in ("dense", "diagonal")
-    default = record.parameter is None
-    stem = f"W_{record.source}_{record.destination}" if record.parameter is None else record.parameter
-    rows, columns = records[record.source].size, records[record.destination].size
-    shape = (rows, columns) if record.structure == "dense" else (columns,)
-    remedy = "give each edge a parameter='...' of its own, or write parallel edges as one edge with a list of delays"
-    edges = []
-    for delay in record.delays:
-        name = f"{stem}_d{delay}" if record.listed else stem
-        parameter = parameters.add(name, shape, record.where, default, remedy) if learned else None
-        edges.append(Edge(record.source, record.destination, delay, record.port, record.structure, parameter))
-    return edges
-
-
-def _name_constants(
-    start: int,
-    record: EdgeRecord,
-    records: dict[str, NodeRecord],
-    edges: list[Edge],
-    constants: dict[str, NDArray[np.float64]],
-    parameters: _Parameters,
-) -> None:
-    values = read_constant(record, records[record.source].size, records[record.destination].size)
-    for offset, delay in enumerate(record.delays):
-        stem = f"C_{record.source}_{record.destination}" + (f"_d{delay}" if record.listed else "")
-        name, number = stem, 1
-        while name in constants or name in parameters.shapes:
-            number += 1
-            name = f"{stem}_{number}"
-        constants[name] = values[offset]
-        edges[start + offset] = Edge(record.source, record.destination, delay, "s", "fixed", name)
-
-
-def _node(record: NodeRecord, incoming: list[EdgeRecord], parameters: _Parameters) -> Node:
+def _node(record: NodeRecord, incoming: list[EdgeRecord], parameters: Parameters) -> Node:
     """One node with its equation read and matched with the ports that feed it."""
     if record.kind == "input":
         return Node(record.name, "input", record.size, None, None, 0.0)
@@ -229,7 +160,8 @@ def _node(record: NodeRecord, incoming: list[EdgeRecord], parameters: _Parameter
         remedy = "give one of them a bias='...' or parameter='...' of its own"
         bias = parameters.add(f"b_{record.name}", (record.size,), record.where, True, remedy)
     if isinstance(record.initial, str):
-        parameters.add(record.initial, (record.size,), record.where, True, "rename the node or the parameter")
+        default = record.initial == f"{record.name}_0"
+        parameters.add(record.initial, (record.size,), record.where, default, "rename the node or the parameter")
     return Node(record.name, record.kind, record.size, equation, bias, record.initial)
 
 
@@ -270,13 +202,13 @@ def _equation(record: NodeRecord, ports: dict[str, EdgeRecord], has_sum: bool) -
 
 
 def _check_initial(nodes: dict[str, Node], edges: list[Edge]) -> None:
-    delayed = {edge.source for edge in edges if edge.delay > 0}
+    delayed = {edge.source for edge in edges if edge.delay != 0}
     for name, node in nodes.items():
         if isinstance(node.initial, str) and name not in delayed:
             raise GraphError(
                 f"node {name!r}",
-                "initial='parameter' on a node that no edge reads with a delay",
-                "a delayed edge out of the node, as no other reads values of t <= 0",
+                "a learned initial value of a node that no edge reads with a delay or a look-ahead",
+                "a delayed edge out of the node, as no other reads values outside of the sequence",
                 "remove 'initial', or add a delay to an edge out of the node",
             )
 

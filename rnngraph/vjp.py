@@ -20,6 +20,7 @@ from collections.abc import Iterable
 import sympy
 
 from codegen.functions import exp
+from rnngraph.effective import as_parameters, pull_back
 from rnngraph.equations import (
     BoundarySum,
     Contribution,
@@ -51,7 +52,7 @@ def vjp(system: System, of: str = "loss", wrt: Iterable[str] = ("parameters",)) 
     for word in wrt:
         if word not in WRT:
             raise OptionError("wrt", repr(word), f"a subset of {WRT}", "check the spelling")
-    return _Transposition(system, of, wrt).run()
+    return pull_back(_Transposition(as_parameters(system), of, wrt).run(), system)
 
 
 class _Transposition:
@@ -87,7 +88,7 @@ class _Transposition:
                 Total(f"d{self.of.name}/d{name}", "gradient", tuple(self.gradients.get(name, ())), name)
                 for name in self.system.parameters
             )
-        depths = self.system.state_depths
+        depths, ahead = self.system.state_depths, self.system.ahead_depths
         return dataclasses.replace(
             self.system,
             title="gradient",
@@ -100,6 +101,7 @@ class _Transposition:
                 if signal.kind == "input" and "inputs" in self.wrt
             },
             state_adjoints={name: self.adjoint.get(name, "") for name in depths if "state" in self.wrt},
+            ahead_adjoints={name: self.adjoint.get(name, "") for name in ahead if "state" in self.wrt},
         )
 
     # Which signals need an adjoint: those on a way from something differentiated to the total.
@@ -115,7 +117,7 @@ class _Transposition:
                 self.summands[name] = []
 
     def _depends_on_wrt(self) -> set[str]:
-        depths = self.system.state_depths
+        depths = {*self.system.state_depths, *self.system.ahead_depths}
         found: set[str] = set()
         for name, signal in self.system.signals.items():
             learned = isinstance(signal.initial, str) and "parameters" in self.wrt and name in depths
@@ -209,10 +211,12 @@ class _Transposition:
     def _collect_initial_values(self) -> None:
         if "parameters" not in self.wrt:
             return
-        depths = self.system.state_depths
+        outside = ((self.system.state_depths, False), (self.system.ahead_depths, True))
         for name, signal in self.system.signals.items():
-            if isinstance(signal.initial, str) and name in depths and name in self.adjoint:
-                self.gradients.setdefault(signal.initial, []).append(BoundarySum(self.adjoint[name], name))
+            for depths, ahead in outside:
+                if isinstance(signal.initial, str) and name in depths and name in self.adjoint:
+                    boundary = BoundarySum(self.adjoint[name], name, ahead)
+                    self.gradients.setdefault(signal.initial, []).append(boundary)
 
 
 def _read_names(expression: Expression) -> list[str]:

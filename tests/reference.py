@@ -240,6 +240,12 @@ def _bias(graph: nx.MultiDiGraph, node: str) -> str | None:
     return f"b_{node}" if (has_sum if bias is None else bias) else None
 
 
+def _learned_initial(graph: nx.MultiDiGraph, node: str) -> str | None:
+    """The name of the node's learned initial value, or None."""
+    initial = graph.nodes[node].get("initial")
+    return f"{node}_0" if initial == "parameter" else initial if isinstance(initial, str) else None
+
+
 def _is_input(graph: nx.MultiDiGraph, node: str) -> bool:
     return bool(graph.nodes[node].get("kind", "unit") == "input")
 
@@ -257,12 +263,12 @@ def parameter_shapes(graph: nx.MultiDiGraph) -> dict[str, tuple[int, ...]]:
         if term.parameter is not None:
             diagonal = term.structure == "diagonal"
             declare(term.parameter, (size[term.target],) if diagonal else (size[term.source], size[term.target]))
-    for node, data in graph.nodes(data=True):
+    for node in graph:
         bias = _bias(graph, node)
         if bias is not None:
             declare(bias, (size[node],))
-        if data.get("initial") == "parameter":
-            declare(f"{node}_0", (size[node],))
+        if learned := _learned_initial(graph, node):
+            declare(learned, (size[node],))
     return shapes
 
 
@@ -337,8 +343,8 @@ class _Run:
 
     def _initial(self, node: str) -> Variable:
         initial = 0.0 if _is_input(self.graph, node) else self.graph.nodes[node].get("initial", 0.0)
-        learned = isinstance(initial, str) and initial == "parameter"
-        return broadcast(self.parameters[f"{node}_0"] if learned else Variable(initial), self._shape(node))
+        learned = _learned_initial(self.graph, node)
+        return broadcast(self.parameters[learned] if learned else Variable(initial), self._shape(node))
 
     def _node(self, node: str, t: int) -> Variable:
         data = self.graph.nodes[node]

@@ -52,6 +52,7 @@ from codegen.passes import (
     keep_in_registers,
     merge_neighbours,
     pack_products,
+    stack_products,
 )
 from codegen.ufuncs import UFUNCS
 from codegen.verify import IRError, verify_function
@@ -393,6 +394,14 @@ def called(name: str, kernel: Any, problem: Any) -> dict[str, Any]:
         return {f"output {key}": value for key, value in outputs.items()} | {
             f"state {key}": value for key, value in state.items()
         }
+    if name == "stream":
+        stream, steps = kernel.stream(problem.parameters, 2, problem.state), []
+        for t in range(4):
+            outputs = stream.step({key: value[t] for key, value in problem.inputs.items()})
+            steps.append({key: value.copy() for key, value in outputs.items()})
+        return {f"output {key}": np.stack([step[key] for step in steps]) for key in steps[0]} | {
+            f"state {key}": value for key, value in stream.state.items()
+        }
     arguments = problem.parameters, problem.inputs, problem.targets, problem.state, problem.weights
     if name == "loss":
         return {"loss": kernel.loss(*arguments)}
@@ -406,7 +415,7 @@ def called(name: str, kernel: Any, problem: Any) -> dict[str, Any]:
 
 # What the targets do, and the passes by themselves.
 PIPELINES = (
-    (expand_pointwise, block_gates, merge_neighbours),
+    (expand_pointwise, block_gates, merge_neighbours, stack_products),
     (expand_pointwise, merge_neighbours),
     (pack_products, fuse_pointwise, keep_in_registers),
 )

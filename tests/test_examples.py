@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 import rnngraph as rg
-from examples import equations, gradient_flow, own_cell
+from examples import equations, gradient_flow, graph_algebra, own_cell
 from examples.sunspots.__main__ import main as sunspots
 from examples.sunspots.networks import KINDS
 from examples.sunspots.record import DATA, Record
@@ -165,6 +165,14 @@ def test_gradient_flow_example(tmp_path: Path, capsys: pytest.CaptureFixture[str
     # README's words
     assert elman.curve("a").mean[-1] < 1e-9
     assert lstm.curve("c", alone=True).minimum[-1] > 0.5
+
+
+def test_graph_algebra_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert max(graph_algebra.main([str(tmp_path)])) < 1e-12
+    printed = capsys.readouterr().out
+    assert '<- "a@2"(t)  dense R (3x3)' in printed
+    assert "delta_a(t) = V_T^T delta_y(t) + R_T^T delta_s_a(t-1)" in printed
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("unfolded.png", "unfolded_adjoint.png"))
 
 
 def first_sentence(path: Path) -> str:

@@ -28,6 +28,21 @@ SOURCES: dict[str, nx.MultiDiGraph] = {
 }
 
 
+def test_gates_of_unequal_width_with_fixed_weights() -> None:
+    """A halved matrix that is copied part by part, with a bias as wide as several blocks."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("y", kind="output", size=1)
+    for name, size in {"a": 1, "b": 3}.items():
+        graph.add_node(name, size=size, activation="sigmoid")
+        graph.add_edge("x", name, structure="fixed", value=np.full((1, size), 0.5))
+        graph.add_edge("a", name, delay=1)
+        graph.add_edge("b", name, delay=1)
+        graph.add_edge(name, "y")
+    problem = problem_for(graph, 0, {"y": "mse"})
+    assert_equals_reference(rg.compile(graph, dtype="float64"), graph, problem, {"y": "mse"})
+
+
 # Sequences in pieces.
 
 

@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 from codegen.functions import FUNCTIONS
-from rnngraph.errors import CycleError, EquationError, GraphError, UnsupportedError
+from rnngraph.errors import CycleError, EquationError, GraphError
 from rnngraph.model import Edge
 from rnngraph.validate import validate
 
@@ -161,7 +161,7 @@ def test_bias_without_edges_is_the_sum() -> None:
         (chain(edge={"delays": 1}), "did you mean 'delay'"),
         (chain(edge={"delay": 1.5}), "delay=1.5 of type float"),
         (chain(edge={"delay": True}), "delay=True"),
-        (chain(edge={"delay": 10**7}), "at most 1000000"),
+        (chain(edge={"delay": 10**7}), "at most 1000000 steps"),
         (chain(edge={"delay": []}), "empty list of delays"),
         (chain(edge={"delay": [1, 2, 1]}), "delay 1 twice"),
         (chain(edge={"structure": "sparse"}), "structure='sparse'"),
@@ -211,15 +211,56 @@ def test_refuses_equations(graph: nx.MultiDiGraph, message: str) -> None:
 @pytest.mark.parametrize(
     ("edge", "message"),
     [
-        ({"delay": {"max": 3, "learned": True}}, "learned delays come in a later version"),
-        ({"delay": -1}, "look-ahead; .* later version"),
-        ({"delay": [0, -1]}, "look-ahead"),
-        ({"structure": "masked", "mask": [[1]]}, "masked weights come in a later version"),
+        ({"delay": {"max": 3}}, "expected {'max': D, 'learned': True} for a learned delay"),
+        ({"delay": {"learned": True}}, "the longest delay, 'max'"),
+        ({"delay": {"max": 3, "learned": True, "tau": 1}}, "the unknown key 'tau'"),
+        ({"delay": {"max": 1.5, "learned": True}}, "'max': 1.5 in the delay; expected a whole number"),
+        ({"delay": {"max": 0, "learned": True}}, "delays from 1 to 0; expected min <= max"),
+        ({"delay": {"max": 3, "learned": True, "temperature": 0}}, "'temperature': 0; expected a number > 0"),
+        ({"delay": {"max": 3, "learned": True, "shared": 1}}, "'shared': 1; expected True or False"),
+        (
+            {"delay": {"max": 3, "learned": True}, "structure": "fixed", "value": np.ones((3, 2))},
+            "a learned delay with",
+        ),
+        ({"delay": {"max": 3, "learned": True}, "port": "p"}, "a learned delay on port 'p'"),
+        ({"delay": [[1, 2], [3]]}, "rows of delays of different lengths"),
+        ({"delay": [[1, 2], [0, 1]]}, r"delays of shape \(2, 2\); expected one per pair of units, shape \(3, 2\)"),
+        ({"delay": np.ones((3, 2))}, "a delay array of dtype float64"),
+        ({"structure": "masked"}, "structure='masked' without a mask"),
+        ({"mask": np.ones((3, 2))}, "a mask with structure='dense'"),
+        ({"structure": "masked", "mask": [[1]]}, r"a mask of shape \(1, 1\); expected zeros and ones .* \(3, 2\)"),
+        ({"structure": "masked", "mask": np.full((3, 2), 2)}, "other numbers than 0 and 1"),
+        ({"structure": "masked", "mask": np.zeros((3, 2))}, "a mask of zeros alone"),
+        ({"expression": "V*", "structure": "dense"}, "expression of edge 'x' -> 'a': found 'V\\*', which is not"),
+        ({"expression": "V", "parameter": "W"}, "expression='V' with a parameter"),
+        ({"expression": "1"}, "an expression without a parameter"),
+        ({"expression": "V", "structure": "identity"}, "expression='V' with structure='identity'"),
     ],
 )
-def test_later_versions(edge: dict[str, Any], message: str) -> None:
-    with pytest.raises(UnsupportedError, match=message):
+def test_refuses_weights_and_delays(edge: dict[str, Any], message: str) -> None:
+    with pytest.raises(GraphError, match=message):
         validate(chain(edge=edge))
+
+
+def test_loops_into_past_and_future() -> None:
+    def loop(*delays: int) -> nx.MultiDiGraph:
+        graph = chain()
+        graph.add_node("b", size=graph.nodes["a"]["size"], activation="tanh")
+        graph.add_edge("a", "b", delay=delays[0])
+        graph.add_edge("b", "a", delay=delays[1])
+        if len(delays) > 2:
+            graph.add_edge("a", "a", delay=delays[2])
+        return graph
+
+    validate(loop(2, -1))
+    validate(loop(-1, 0))
+    validate(loop(1, -2, -3))
+    with pytest.raises(CycleError, match=r"cycle a -> b -> a: found delays and look-aheads that cancel out"):
+        validate(loop(1, -1))
+    with pytest.raises(
+        CycleError, match=r"loop through 'a', 'b': found a cycle whose delays sum to more than 0 and one"
+    ):
+        validate(loop(1, 1, -1))
 
 
 def with_edges(*edges: tuple[str, str, dict[str, Any]], **nodes: dict[str, Any]) -> nx.MultiDiGraph:

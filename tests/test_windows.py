@@ -35,6 +35,25 @@ def test_windows_continue_one_another() -> None:
     close(kernel.forward(params, cut.inputs, cut.state)[0]["y"][:, :, 0].T.ravel(), whole)
 
 
+@pytest.mark.parametrize("delays", [[-2, -1, 0, 3], [-1, 0], [-3]])
+def test_look_ahead_takes_the_samples_after(delays: list[int]) -> None:
+    graph = rg.zoo.tdnn((1, 3, 1), [[0], [0]])
+    graph.edges["x", "a1", 0]["delay"] = delays
+    data = rg.prepare({"x": U, "y": Y}, graph)
+    before, after = max(0, *delays, 0), -min(delays)
+    assert data.inputs["x"].shape == (N - before - after, 1, 1)
+    kernel = rg.compile(graph, dtype="float64")
+    params = kernel.init()
+    whole = kernel.forward(params, {"x": U[:, None, None]})[0]["y"][before : N - after]
+    close(kernel.forward(params, data.inputs, data.state)[0]["y"], whole)
+    cut = rg.windows(data, 8, stride=5)
+    found = kernel.forward(params, cut.inputs, cut.state)[0]["y"][:, :, 0]
+    for k in range(found.shape[1]):
+        close(found[:, k], whole[5 * k : 5 * k + 8, 0, 0])
+    with pytest.raises(DataError, match=r"sequences of .* steps for a network that looks ahead"):
+        rg.prepare([{"x": U, "y": Y}, {"x": U[:-3], "y": Y[:-3]}], graph)
+
+
 @pytest.mark.parametrize(("stride", "warmup"), [(None, 0), (4, 0), (None, 3), (12, 2), (1, 9)])
 def test_windows_of_several_sequences(stride: int | None, warmup: int) -> None:
     graph = rg.zoo.narx(1, 2, 1, 2, 5)

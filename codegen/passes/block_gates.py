@@ -10,9 +10,8 @@ Before: Applies, no Assigns. After: some buffers have ``groups`` > 1; matrices t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
-from codegen.ir import Apply, Buffer, Copy, Fill, Function, Loop, MatMul, Opaque, Statement, View, views_of
+from codegen.ir import Apply, Buffer, Copy, Fill, Function, Loop, MatMul, Statement, View, map_views, views_of
 
 
 def block_gates(function: Function) -> Function:
@@ -24,10 +23,13 @@ def block_gates(function: Function) -> Function:
     if not groups:
         return function
 
-    def blocked(buffer: Buffer) -> Buffer:
-        return dataclasses.replace(buffer, groups=groups[buffer.name]) if buffer.name in groups else buffer
+    def blocked(view: View) -> View:
+        buffer = view.buffer
+        if buffer.name not in groups:
+            return view
+        return dataclasses.replace(view, buffer=dataclasses.replace(buffer, groups=groups[buffer.name]))
 
-    return dataclasses.replace(function, body=tuple(map_buffers(statement, blocked) for statement in body))
+    return dataclasses.replace(function, body=tuple(map_views(statement, blocked) for statement in body))
 
 
 def _own_matrices(body: tuple[Statement, ...], copies: list[Statement]) -> tuple[Statement, ...]:
@@ -155,25 +157,3 @@ def _agree(statements: list[Statement], width: dict[str, int], matrices: dict[st
         for statement in statements:
             if isinstance(statement, MatMul) and statement.target.buffer.name not in width:
                 changed = matrices.pop(statement.right.buffer.name, None) is not None or changed
-
-
-def map_buffers(statement: Statement, change: Callable[[Buffer], Buffer]) -> Statement:
-    """The statement with every view's buffer changed."""
-
-    def view(given: View) -> View:
-        return dataclasses.replace(given, buffer=change(given.buffer))
-
-    if isinstance(statement, Loop):
-        return dataclasses.replace(statement, body=tuple(map_buffers(inner, change) for inner in statement.body))
-    if isinstance(statement, Opaque):
-        return statement.map_buffers(change)
-    values: dict[str, object] = {}
-    for field in dataclasses.fields(statement):
-        value = getattr(statement, field.name)
-        if isinstance(value, View):
-            values[field.name] = view(value)
-        elif field.name == "arguments":
-            values[field.name] = tuple(view(a) if isinstance(a, View) else a for a in value)
-        elif field.name == "operands":
-            values[field.name] = tuple((symbol, view(v)) for symbol, v in value)
-    return dataclasses.replace(statement, **values)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from codegen.ir import (
     Bound,
     Copy,
+    Entrywise,
     Fill,
     Function,
     Fused,
@@ -20,9 +21,8 @@ from codegen.names import mangle
 from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
-from codegen.printers.module import wrapped
 from codegen.printers.statements import StatementPrinter
-from codegen.printers.views import bound_text
+from codegen.printers.views import bound_text, wrapped
 
 LAUNCHING = '''
 _module = cp.RawModule(code=CUDA, options=("--std=c++14",))  # compiled at the first call that needs it
@@ -68,6 +68,8 @@ class CuPyPrinter(StatementPrinter):
     )
     needs = "cupy and numpy"
     held_bytes = "1 << 34"
+    on_device, as_array = "_on_device({})", "cp.asarray({})"
+    protect = ""  # CuPy has no arrays to read only
 
     def __init__(self, program: Program) -> None:
         self.kernels: dict[str, str] = {}  # text -> name
@@ -87,7 +89,7 @@ class CuPyPrinter(StatementPrinter):
 
     def preamble(self) -> list[str]:
         """What the caller gave moves to the device; grids and kernels get local names."""
-        lines = ["    inputs, given = _on_device(inputs), _on_device(given)"]
+        lines = [] if self.function.name == "stream" else ["    inputs, given = _on_device(inputs), _on_device(given)"]
         if self.takes_targets:
             lines += ["    targets = _on_device(targets)"]
         if self.ufuncs:
@@ -116,6 +118,8 @@ class CuPyPrinter(StatementPrinter):
             self.ufuncs.add("matmul")
             left, right, target = (self.matrix(view) for view in (statement.left, statement.right, statement.target))
             return [f"matmul({left}, {right}, out={target})"]
+        if isinstance(statement, Entrywise):
+            return self.entrywise(statement)
         if isinstance(statement, Copy):
             return self.copy(statement)
         if isinstance(statement, Fill):

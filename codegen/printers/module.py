@@ -7,27 +7,14 @@ from __future__ import annotations
 
 import abc
 import base64
-from collections.abc import Iterable
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Buffer, Fill, Function, Load, Loop, Program, Statement, Step, View
+from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Program, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, support, sweep, windows
-from codegen.printers.views import ViewText, bound_text
+from codegen.printers import blocks, stacks, support, sweep, windows
+from codegen.printers.signatures import signature, targets_text
+from codegen.printers.views import ViewText, bound_text, wrapped
 from codegen.sweep import Sweep
-from codegen.ufuncs import UFUNCS
-
-RESERVED = {
-    "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
-    "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STATES", "Sensitivities", "State", "T",
-    "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot", "error", "first", "forward",
-    "given", "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian",
-    "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "product",
-    "release_workspaces", "self", "sensitivities", "shares", "state", "state_gradients", "step", "step_and_gradient",
-    "stream", "swept", "t", "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
-    *(call.text.removeprefix("np.") for call in UFUNCS.values()),
-}  # fmt: skip
-
 
 VIEW_BYTES = 200  # what a view of an array takes, about
 
@@ -47,7 +34,7 @@ class ModulePrinter(abc.ABC):
         self.helpers: set[str] = set()
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
-        self.module_names = Namer(RESERVED)
+        self.module_names = Namer(support.RESERVED)
         self.frame = ""  # the functions around one that carries sensitivities
         self._start(Function("", ()))
 
@@ -91,18 +78,19 @@ class ModulePrinter(abc.ABC):
         text = "\n".join([self._docstring(), *self._imports(), *self._tables(), *self._constants()]) + "\n"
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
             text += "\n" + template.replace("{xp}", self.xp).replace("{held_bytes}", self.held_bytes)
+        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
         for name in sorted(self.helpers):
-            text += "\n" + {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS}[name].replace("{xp}", self.xp)
+            text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
             text += "\n" + part
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.frame:
-            text += "\n" + self.frame.replace("{targets}", self._targets_text()).replace("{xp}", self.xp)
+            text += "\n" + self.frame.replace("{targets}", targets_text(self.program)).replace("{xp}", self.xp)
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
         with_forward = any(function.name == "forward" for function in self.program.functions)
-        return f"{text}\n{support.STEP}" if with_forward else text
+        return f"{text}\n{support.STEP}" if with_forward and not self.program.ahead else text
 
     def _imports(self) -> list[str]:
         """The import lines; deepcopy where a state carries more than arrays."""
@@ -146,7 +134,7 @@ class ModulePrinter(abc.ABC):
 
     def _start(self, function: Function) -> None:
         self.function = function
-        self.names = Namer(RESERVED, self.module_names)
+        self.names = Namer(support.RESERVED, self.module_names)
         self.views = ViewText(self.names, self.constant_names)
         self.loops: list[tuple[dict[str, str], bool]] = []
         self.entries: dict[str, str] | None = None
@@ -154,6 +142,7 @@ class ModulePrinter(abc.ABC):
         self.ufuncs: set[str] = set()
         self.once: list[str] = []
         self.swept: sweep.SweepText | None = None
+        self.swept_added = False
         self.in_blocks = any(isinstance(statement, BlockSweep) for statement in function.body)
         for buffer in function.buffers().values():
             if buffer.storage == "constant":
@@ -176,63 +165,25 @@ class ModulePrinter(abc.ABC):
             loads = [statement for statement in function.body if isinstance(statement, Load)]
             signs = {load.name: self.program.noise_seed for load in loads if load.what == "noise"}
             head = [*self.swept.carried_class(self.xp, signs), "", "", *head]
-        return [*head, "", "", *self._signature(), *self._unpack(), *body, *self._result()]
+        return [
+            *head,
+            "",
+            "",
+            *signature(self.program, self.function.name, self.swept is not None),
+            *self._unpack(),
+            *body,
+            *self._result(),
+        ]
 
     @property
     def takes_targets(self) -> bool:
         """Whether the function has a loss."""
-        return self.function.name not in ("forward", "jacobian")
+        return self.function.name not in ("forward", "stream", "jacobian")
 
     @property
     def _window(self) -> bool:
         """Whether the function runs on a part of a sequence."""
         return self.function.name in ("window_loss", "window_gradient")
-
-    def _signature(self) -> list[str]:
-        if self.function.name == "jacobian":
-            return [
-                "def _advance_jacobian(params, inputs, given, sensitivities):",
-                '    """The outputs, their Jacobians and the last state; the sensitivities go T steps on."""',
-            ]
-        if self._window:
-            return windows.signature(self.function.name)
-        if self.function.name == "forward":
-            return [
-                "def forward(params, inputs, state=None):",
-                '    """The outputs for a whole sequence, and the state after it.',
-                "",
-                "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it.",
-                "    Returns outputs (T, batch, size) by name, and the state as a dictionary.",
-                '    """',
-            ]
-        if self.swept is not None:
-            return [
-                "def _advance(params, inputs, targets, given, weights, sensitivities):",
-                '    """The loss, its gradients and the last state; the sensitivities go T steps on."""',
-            ]
-        name, second = self.function.name, self.function.name == "hessian_vector_product"
-        result = {
-            "loss": "The loss",
-            "loss_and_gradient": "The loss and its gradients",
-            "hessian_vector_product": "The matrix of the loss's second derivatives times ``direction``,",
-        }[name]
-        return [
-            f"def {name}(params, {'direction, ' if second else ''}inputs, targets, state=None, weights=None):",
-            f'    """{result} over a whole sequence.',
-            "",
-            "    ``inputs``: (T, batch, size) by name. ``targets`` by output: " + self._targets_text() + ".",
-            "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the",
-            "    weighted mean.",
-            '    """',
-        ]
-
-    def _targets_text(self) -> str:
-        """The shape of each output's target."""
-        shapes = {
-            name: "integer classes (T, batch)" if kind == "classes" else f"(T, batch, {self.program.outputs[name]})"
-            for name, kind in self.program.losses.items()
-        }
-        return comment_text(", ".join(f"{name!r} {shape}" for name, shape in shapes.items()))
 
     def _unpack(self) -> list[str]:
         lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
@@ -240,7 +191,8 @@ class ModulePrinter(abc.ABC):
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
         if self.function.name == "hessian_vector_product":
-            lines += ["    direction = pack(direction).vector", f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+            lines += ["    direction = pack(direction).vector"]
+            lines += [f"    gradient = {self.xp}.empty({self._gradient_size}, DTYPE)"]
         if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product") and not self.in_blocks:
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
@@ -253,9 +205,9 @@ class ModulePrinter(abc.ABC):
             lines += ["    last = {}"]
         if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
-                lines += [f"    gradient = {self.xp}.empty(VECTOR_SIZE, DTYPE)"]
+                lines += [f"    gradient = {self.xp}.empty({self._gradient_size}, DTYPE)"]
             if self.swept is not None:
-                lines += ["    last = {}", f"    swept = {self.xp}.zeros(VECTOR_SIZE, DTYPE)"]
+                lines += ["    last = {}", f"    swept = {self.xp}.zeros({self._gradient_size}, DTYPE)"]
             zeros = f"{self.xp}.zeros"
             if "inputs" in self.program.wrt:
                 lines += [
@@ -267,6 +219,14 @@ class ModulePrinter(abc.ABC):
                     f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"
                 ]
                 lines += ["    }"]
+        lines += self._local_buffers()
+        if self.swept is not None:
+            lines += [f"    {line}" for line in (*self.swept.unpacked(), *self.swept.summed(self.xp))]
+        return [*lines, *self.preamble()]
+
+    def _local_buffers(self) -> list[str]:
+        """Local names of the buffers of the workspace and of the parameters' blocks."""
+        lines = []
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
             if buffer.storage in ("parameter", "direction", "gradient"):
@@ -277,27 +237,6 @@ class ModulePrinter(abc.ABC):
                 lines.append(f"    {name} = {vector}[{buffer.offset}:{stop}].reshape({buffer.rows}, {buffer.columns})")
             elif self.in_workspace(buffer):
                 lines += [f"    {attribute} = work.{attribute}" for attribute, _ in self.allocation(buffer)]
-        if self.swept is not None:
-            lines += self._unpack_sweep(self.swept)
-        lines += self.preamble()
-        return lines
-
-    def _unpack_sweep(self, swept: sweep.SweepText) -> list[str]:
-        """Local names of the sensitivities, of what one step needs and of what the sweep adds up."""
-        lines = [f"    {line}" for line in swept.unpacked()]
-        for name, view in swept.gradients.items():
-            offset, stride = view.buffer.offset, view.buffer.columns
-            assert view.rows is not None
-            start = offset + view.rows[0] * stride + view.start
-            rows = view.rows[1] - view.rows[0]
-            shape = (view.columns,) if view.vector else (rows, view.columns)
-            lines.append(f"    {name} = _part(swept, {shape!r}, {start}, {stride})")
-        for name, view in swept.columns.items():
-            assert view.rows is not None
-            stride = view.buffer.columns
-            start = view.buffer.offset + view.rows[0] * stride + view.start
-            down, across = (f"{self.xp}.arange({length})" for length in (view.rows[1] - view.rows[0], view.columns))
-            lines.append(f"    {name} = {start} + {stride} * {down}[:, None] + {across}")
         return lines
 
     def _result(self) -> list[str]:
@@ -306,27 +245,45 @@ class ModulePrinter(abc.ABC):
         if self.function.name == "loss":
             return ["    return loss"]
         if self._window:
-            gradient = ", gradient" if self.function.name == "window_gradient" else ""
+            gradient = f", {self._own_gradient}" if self.function.name == "window_gradient" else ""
             return [f"    return loss{gradient}, last"]
         if self.function.name == "jacobian":
             return ["    return outputs, jacobians, last"]
         if self.swept is not None:
-            lines = ["    gradient += swept"] if self.swept.gradients else []
-            return [*lines, "    return loss, Gradients(gradient), last"]
+            return [*self._add_swept(), f"    return loss, Gradients({self._own_gradient}), last"]
         if self.function.name == "hessian_vector_product":
-            return ["    return Gradients(gradient)"]
+            return [f"    return Gradients({self._own_gradient})"]
         asked = [word in self.program.wrt for word in ("inputs", "state")]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
-        gradient = "gradient" if "parameters" in self.program.wrt else "None"
+        gradient = self._own_gradient if "parameters" in self.program.wrt else "None"
         return [f"    return loss, Gradients({gradient}{extra}{', state_gradients' if asked[1] else ''})"]
+
+    @property
+    def _own_gradient(self) -> str:
+        """The gradient by the parameters; behind it lies that by effective weights."""
+        return "gradient[:VECTOR_SIZE]" if self.program.inner_size else "gradient"
+
+    @property
+    def _gradient_size(self) -> str:
+        """How many numbers the gradient has, that by effective weights included."""
+        return f"VECTOR_SIZE + {self.program.inner_size}" if self.program.inner_size else "VECTOR_SIZE"
 
     def _workspace_class(self) -> list[str]:
         lines = [
             f"class {self.workspace}:",
             f'    """Buffers and views of ``{self.function.name}`` for one T and batch."""',
             "",
+            "    def __init__(self, T, batch):",
+            *self._allocations(),
+            "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
         ]
-        lines += ["    def __init__(self, T, batch):"]
+        views = sum(len(entries) for entries, _ in self.loops)
+        if views:
+            lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # the views below")
+        return [*lines, *self._cut_views()]
+
+    def _allocations(self) -> list[str]:
+        lines = []
         for buffer in self.function.buffers().values():
             if self.in_workspace(buffer):
                 note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
@@ -336,11 +293,11 @@ class ModulePrinter(abc.ABC):
         if self.swept is not None:
             for name, shape in self.swept.allocations():
                 lines.append(f"        self.{name} = {self.xp}.zeros({shape}, DTYPE)")
-        lines.append("        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())")
-        views = sum(len(entries) for entries, _ in self.loops)
-        if views:
-            lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # the views below")
-        lines += [f"        {line}" for line in self.once]
+        return lines
+
+    def _cut_views(self) -> list[str]:
+        """What is written once, and the views of the steps of each loop."""
+        lines = [f"        {line}" for line in self.once]
         for number, (entries, backward) in enumerate(self.loops, start=1):
             lines += [f"        self.{self._steps(number)} = list(", "            zip("]
             lines += [f"                {expression},  # {name}" for name, expression in entries.items()]
@@ -355,26 +312,38 @@ class ModulePrinter(abc.ABC):
         if isinstance(statement, Sweep):
             return self._note(statement.note, "    ") + self._sweep(statement)
         lines = self._note(statement.note, "    ")
+        if isinstance(statement, Entrywise) and any(view.buffer.storage == "gradient" for view in views_of(statement)):
+            lines = self._add_swept() + lines
         if isinstance(statement, Fill) and statement.once:
             self.once += [f"self.{line}" for line in self.simple(statement)]
             return []
         return lines + ["    " + line for line in self.simple(statement)]
 
+    def _add_swept(self) -> list[str]:
+        """What a sweep added up joins the gradient once, before the gradient goes back through effective weights."""
+        if self.swept is None or not self.swept.gradients or self.swept_added:
+            return []
+        self.swept_added = True
+        return ["    gradient += swept"]
+
     def _note(self, note: str, indent: str) -> list[str]:
         """The comment above a statement: one equation a line."""
         return [f"{indent}# {comment_text(line)}" for line in note.split("; ")] if note else []
 
-    def _loop(self, loop: Loop) -> list[str]:
+    def _stepped(self, loop: Loop) -> tuple[list[str], list[str], list[str]]:
+        """The names of a step's views, the lines before the loop, and those of its body."""
         self.entries, self.invariants = {}, {}
         body: list[str] = []
         for statement in loop.body:
             body += self._note(statement.note, "        ")
             body += ["        " + line for line in self.simple(statement)]
         entries, self.entries = self.entries, None
-        before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
         self.loops.append((entries, loop.backward))
+        return list(entries), [f"    {name} = {expression}" for name, expression in self.invariants.items()], body
+
+    def _loop(self, loop: Loop) -> list[str]:
+        names, before, body = self._stepped(loop)
         steps = self._steps(len(self.loops))
-        names = list(entries)
         if not names:
             return [*before, "    for _ in range(T):", *body]
         one_line = f"    for {', '.join(names)}{',' if len(names) == 1 else ''} in work.{steps}:"
@@ -419,13 +388,17 @@ class ModulePrinter(abc.ABC):
         """The workspace's attribute that holds the views of a loop's steps."""
         return self.names.name(("loop", number), f"steps_{number}")
 
-    def step_view(self, view: View, shown: int | str | None, expression: str | None = None) -> str:
-        """The name of a step's view inside the current loop; ``expression`` overrides how all its steps are cut."""
+    def step_view(self, view: View, shown: int | str | None, form: str = "{}") -> str:
+        """The name of a step's view inside the current loop; ``form`` is what becomes of the view of all steps."""
         assert self.entries is not None and isinstance(view.time, Step), "a step outside a loop"
         name = self.views.step_name(view, shown)
         wide = shown if isinstance(shown, int) else None
-        self.entries.setdefault(name, expression or self.views.whole_step(view, wide))
+        self.entries.setdefault(name, self.by_step(form.replace("{}", self.views.whole_step(view, wide)), view.time))
         return name
+
+    def by_step(self, text: str, time: Step) -> str:
+        """What a loop goes through, given the view of all its steps; ``time``: where the first of them lies."""
+        return text
 
     def bind(self, expression: str, wanted: str) -> str:
         """Inside a loop, a name that is bound to ``expression`` before the loop; outside, the expression itself."""
@@ -434,15 +407,3 @@ class ModulePrinter(abc.ABC):
         name = self.names.name(("bound", len(self.loops), expression), wanted)
         self.invariants.setdefault(name, expression)
         return name
-
-
-def wrapped(names: Iterable[str], indent: int) -> list[str]:
-    """Comma-separated names in lines of at most about 100 characters."""
-    lines: list[str] = []
-    line = " " * indent
-    for name in names:
-        if len(line) + len(name) > 100:
-            lines.append(line.rstrip())
-            line = " " * indent
-        line += f"{name}, "
-    return [*lines, line.rstrip()]

@@ -7,6 +7,7 @@ from codegen.ir import (
     Bound,
     Buffer,
     Copy,
+    Entrywise,
     Fill,
     Function,
     Load,
@@ -14,13 +15,15 @@ from codegen.ir import (
     Program,
     Reduce,
     Span,
+    StackMatMul,
     Statement,
     Step,
     Store,
     View,
     views_of,
 )
-from codegen.passes import block_gates, expand_pointwise, merge_neighbours
+from codegen.passes import block_gates, expand_pointwise, merge_neighbours, stack_products
+from codegen.printers.stacks import StackText, stack_allocation
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, grouping
 from codegen.ufuncs import UFUNCS
@@ -48,8 +51,8 @@ class NumPyPrinter(StatementPrinter):
         super().__init__(program)
 
     def prepare(self, function: Function) -> Function:
-        """Assigns become Applies, gates are laid out in blocks, equal calls on neighbours are merged."""
-        return merge_neighbours(block_gates(expand_pointwise(function)))
+        """Assigns become Applies, gates lie in blocks, equal calls on neighbours are merged, taps stacked by parts."""
+        return stack_products(merge_neighbours(block_gates(expand_pointwise(function))))
 
     def extra_parts(self) -> list[str]:
         """The numbers that loops use."""
@@ -77,7 +80,10 @@ class NumPyPrinter(StatementPrinter):
         self._given = _read_as_given(function)
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
-        """Blocked buffers hold one gate after the other; with one row the layouts are the same memory."""
+        """Blocked buffers hold one gate after the other; with one row the layouts are the same memory. A stack holds as
+        many steps as stay in the cache."""
+        if buffer.shape == "stack":
+            return [stack_allocation(self.views, buffer)]
         if buffer.groups == 1:
             return super().allocation(buffer)
         name, gates, width = self.views.buffer(buffer), buffer.groups, buffer.columns // buffer.groups
@@ -97,6 +103,14 @@ class NumPyPrinter(StatementPrinter):
         """One or a few lines per statement."""
         if isinstance(statement, MatMul):
             return self._matmul(statement)
+        if isinstance(statement, Entrywise):
+            return self.entrywise(statement)
+        if isinstance(statement, StackMatMul):
+            text = StackText(self.views, statement)
+            self.helpers |= {"_stretch", "_windows"}
+            self.once += [line for line in text.once() if line not in self.once]
+            self.ufuncs.add(text.function)
+            return text.lines()
         if isinstance(statement, Apply):
             return [self._apply(statement)]
         if isinstance(statement, Copy):
@@ -126,8 +140,7 @@ class NumPyPrinter(StatementPrinter):
     def _gates(self, view: View) -> str:
         """A blocked target of a product: gate by gate, or all gates as one row when there is one row."""
         if isinstance(view.time, Step):
-            text = self.views.whole_step(view, None)
-            return self.step_view(view, "product", f"{text}.reshape(T, 1, -1) if batch == 1 else {text}")
+            return self.step_view(view, "product", f"{{}}.reshape(-1, 1, {view.columns}) if batch == 1 else {{}}")
         name = self.views.text(view)
         return self.bind(f"{name}.reshape(1, -1) if batch == 1 else {name}", f"{name}_product")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Copy, Fill, Load, Reduce, Span, Step, Store, View
+from codegen.ir import Copy, Entrywise, Fill, Load, Reduce, Span, Step, Store, View
 from codegen.printers.blocks import BlockText
-from codegen.printers.module import ModulePrinter
+from codegen.printers.entrywise import entrywise_lines
+from codegen.printers.stream import StreamPrinter
 from codegen.printers.sweep import SweepText
 from codegen.sweep import Sweep
 
@@ -18,7 +19,7 @@ STORES = {
 }
 
 
-class StatementPrinter(ModulePrinter):
+class StatementPrinter(StreamPrinter):
     """Adds to the frame what copies, fills, reductions, loads and stores look like."""
 
     # Views. ``shown``: the width of the groups when the operands of a statement are shown by group.
@@ -64,6 +65,10 @@ class StatementPrinter(ModulePrinter):
     def copy(self, statement: Copy, shown: int | None = None) -> list[str]:
         """An assignment of one view to another."""
         return [f"{self.target(statement.target, shown)} = {self.view(statement.source, shown)}"]
+
+    def entrywise(self, statement: Entrywise) -> list[str]:
+        """A line about matrices without time."""
+        return entrywise_lines(statement, self.xp, self.view, self.helpers, self.target)
 
     def fill(self, statement: Fill, shown: int | None = None) -> list[str]:
         """An assignment of a number."""

@@ -1,23 +1,40 @@
 """The text that every emitted module begins with: its parameters as views of one vector, its checks, its workspaces.
 
+The names that emitted text takes for itself stand here, too.
+
 ``{xp}`` stands for the array module (np or cp).
 """
 
 from __future__ import annotations
+
+from codegen.ufuncs import UFUNCS
+
+# The names that the text of emitted modules uses.
+RESERVED = {
+    "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
+    "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STACK_BYTES", "STACK_ROWS", "STATES",
+    "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot",
+    "error", "first", "forward", "given", "gradient", "hessian_vector_product", "init", "initial_state",
+    "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes",
+    "np", "outputs", "pack", "params", "product", "release_workspaces", "row", "self", "sensitivities", "shares",
+    "stack", "start", "state", "state_gradients", "step", "step_and_gradient", "stop", "stream", "swept", "t",
+    "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
+    *(call.text.removeprefix("np.") for call in UFUNCS.values()),
+}  # fmt: skip
 
 PART = {
     "np": '''
 def _part(vector, shape, offset, stride):
     """A parameter as a view of the vector."""
     item = vector.itemsize
-    strides = (stride * item, item) if len(shape) == 2 else (item,)
+    strides = (*(shape[1] * stride * item for _ in shape[2:]), stride * item, item)[-len(shape) :]
     return np.ndarray(shape, vector.dtype, vector, offset * item, strides)
 ''',
     "cp": '''
 def _part(vector, shape, offset, stride):
     """A parameter as a view of the vector."""
     item = vector.itemsize
-    strides = (stride * item, item) if len(shape) == 2 else (item,)
+    strides = (*(shape[1] * stride * item for _ in shape[2:]), stride * item, item)[-len(shape) :]
     return cp.lib.stride_tricks.as_strided(vector[offset:], shape, strides)
 ''',
 }
@@ -211,7 +228,7 @@ def release_workspaces():
 
 STEP = '''
 def step(params, state, inputs):
-    """One time step, for streams: inputs and outputs (batch, size) by name. Returns the outputs and the next state."""
+    """One time step, (batch, size) by name: returns the outputs and the next state, and leaves ``state`` as it is."""
     outputs, state = forward(params, {name: value[None] for name, value in inputs.items()}, state)
     return {name: value[0] for name, value in outputs.items()}, state
 '''
@@ -242,6 +259,19 @@ def _erf(x, out):
         86.7072140885989742329, 354.937778887819891062, 975.708501743205489753, 1823.90916687909736289,
         2246.33760818710981792, 1656.66309194161350182, 557.535340817727675546], a)
     out[...] = np.where(np.abs(x) < 1.0, small, np.sign(x) * (1.0 - tail))
+    return out
+''',
+    "_softmax": '''
+def _softmax(x):
+    """exp(x) divided by its sum over the first axis, for any x."""
+    x = {xp}.exp(x - x.max(axis=0))
+    return x / x.sum(axis=0)
+''',
+    "_of": '''
+def _of(function, x):
+    """The values of a function that writes to an array."""
+    out = {xp}.empty_like(x)
+    function(x, out=out)
     return out
 ''',
     "_logsumexp": '''

@@ -114,6 +114,24 @@ class SweepText:
         lines = [f"{self.name(buffer)} = sensitivities.{self.name(buffer)}" for buffer in self.carried()]
         return lines + [f"{name} = work.{name}" for name, _ in self.allocations()]
 
+    def summed(self, xp: str) -> list[str]:
+        """Local names of what the sweep adds up, and of the parameters' columns of a Jacobian."""
+        lines = []
+        for name, view in self.gradients.items():
+            offset, stride = view.buffer.offset, view.buffer.columns
+            assert view.rows is not None
+            start = offset + view.rows[0] * stride + view.start
+            rows = view.rows[1] - view.rows[0]
+            shape = (view.columns,) if view.vector else (rows, view.columns)
+            lines.append(f"{name} = _part(swept, {shape!r}, {start}, {stride})")
+        for name, view in self.columns.items():
+            assert view.rows is not None
+            stride = view.buffer.columns
+            start = view.buffer.offset + view.rows[0] * stride + view.start
+            down, across = (f"{xp}.arange({length})" for length in (view.rows[1] - view.rows[0], view.columns))
+            lines.append(f"{name} = {start} + {stride} * {down}[:, None] + {across}")
+        return lines
+
     def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
         """The class whose instances hold the sensitivities from step to step."""
         return carried_class(xp, [(self.name(buffer), buffer) for buffer in self.carried()], signs)

@@ -6,6 +6,8 @@ Where one call of a statement touches several groups of a blocked buffer, all it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from codegen.ir import Bound, Buffer, Span, Statement, Step, View, views_of
 from codegen.names import Namer
 
@@ -32,12 +34,25 @@ def slice_text(start: Bound, stop: Bound) -> str:
     return f"{first} : {last}" if "+" in first + last and first else f"{first}:{last}"
 
 
+def wrapped(names: Iterable[str], indent: int) -> list[str]:
+    """Comma-separated names in lines of at most about 100 characters."""
+    lines: list[str] = []
+    line = " " * indent
+    for name in names:
+        if len(line) + len(name) > 100:
+            lines.append(line.rstrip())
+            line = " " * indent
+        line += f"{name}, "
+    return [*lines, line.rstrip()]
+
+
 class ViewText:
     """Texts of views, given the names of buffers."""
 
     def __init__(self, names: Namer, constant_name: dict[str, str]) -> None:
         self.names = names
         self.constant_name = constant_name
+        self.rings = False  # whether the rows of a sequence are used by turns
 
     def buffer(self, buffer: Buffer) -> str:
         """The buffer's name."""
@@ -51,9 +66,11 @@ class ViewText:
         return self.names.name(key, view.label or view.buffer.name)
 
     def whole_step(self, view: View, shown: int | None) -> str:
-        """All steps of a view, first axis time: what a loop goes through."""
+        """All steps of a view, first axis time: what a loop goes through. Of a ring, all rows, whichever is first."""
         assert isinstance(view.time, Step)
         rows = Span(Bound(view.time.offset), Bound(view.time.offset, 1))
+        if self.rings:
+            rows = Span(Bound(0), view.buffer.length)
         span = View(view.buffer, rows, view.start, view.stop)
         return "self." + self.text(span, shown if view.columns != shown else None)
 
@@ -103,7 +120,7 @@ class ViewText:
         if view.buffer.shape == "matrix":
             assert view.rows is not None
             name = f"{name}_by_block"
-            if view.vector:
+            if view.vector and view.columns == width:
                 return f"{name}[{gates}, {view.rows[0]}]"
             if view.rows != (0, view.buffer.rows):
                 return f"{name}[{gates}, {view.rows[0]}:{view.rows[1]}]"

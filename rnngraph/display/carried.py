@@ -21,10 +21,10 @@ class _Carried:
 
     def __init__(self, system: SystemLike, carry: Carry, writer: Writer) -> None:
         self.system, self.carry, self.writer, self.math = system, carry, writer, writer.math
-        taken = [*system.signals, *system.parameters, *system.constants]
+        taken = [*system.signals, *system.shapes, *system.constants]
         self.s, self.J, self.e = (writer.name(fresh_name(name, taken)) for name in ("s", "J", "e"))
-        self.P = {name: writer.name(fresh_name(f"P_{name}", taken)) for name in system.parameters}
-        self.parameters = [name for name in system.parameters if name in carry.direct or name in carry.initial.values()]
+        self.P = {name: writer.name(fresh_name(f"P_{name}", taken)) for name in system.shapes}
+        self.parameters = [name for name in system.shapes if name in carry.direct or name in carry.initial.values()]
 
     def lines(self) -> list[str]:
         """See ``block_lines``."""
@@ -96,7 +96,7 @@ class _Carried:
                 f"at the end of each block {math(gradient)} gets, beside what its equation says,"
                 f" {math(added)} of each sequence; then {math(anew)}, for each sequence by itself",
             ]
-        without = [math(self.writer.name(name)) for name in self.system.parameters if name not in self.parameters]
+        without = [math(self.writer.name(name)) for name in self.system.shapes if name not in self.parameters]
         if without:
             lines.append(f"nothing is carried for {', '.join(without)}, which the state does not depend on")
         return lines
@@ -119,7 +119,7 @@ class _Carried:
         jacobian = self.J + entry_text(((PASSED, self.carry.size),), SUMMED, self.carry.size)
         before = self._sum(SUMMED, self._product(jacobian, f"{self.P[name]}{self._index(SUMMED, name)}"))
         pieces = self.carry.direct.get(name, ())
-        return " + ".join([before, *(self.writer.sum_time(self._piece(piece), False) for piece in pieces)])
+        return " + ".join([before, *(self.writer.sum_time(self._piece(piece)) for piece in pieces)])
 
     def _piece(self, piece: Contribution) -> str:
         if isinstance(piece, Outer):
@@ -141,7 +141,7 @@ class _Carried:
         return entry_text(((row, self.carry.size),), letters, 2 if letters else 1)
 
     def _letters(self, name: str) -> str:
-        shape = self.system.parameters[name]
+        shape = self.system.shapes[name]
         letters = ENTRY[-len(shape) :] if shape else ()
         return "".join(letter for letter, count in zip(letters, shape, strict=True) if count > 1)
 

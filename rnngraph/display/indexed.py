@@ -59,7 +59,7 @@ def row_of(signal: Signal, system: SystemLike, full: bool) -> tuple[tuple[str, i
     """The letters of the row of ``signal``, which has rows: of a parameter's entry, or of the unit of a source."""
     if signal.of is None:
         return ((PASSED, signal.rows),)
-    shape = system.parameters[signal.of]
+    shape = system.shapes[signal.of]
     if full:
         return tuple(zip(ENTRY[-len(shape) :], shape, strict=True))
     return ((ENTRY[0], shape[0]),) if len(shape) == MATRIX else ()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import sympy
 
 from codegen.functions import PrimeFunction, exp
+from rnngraph.display.weights import WeightText
 from rnngraph.equations import (
     BoundarySum,
     Contraction,
@@ -29,6 +30,8 @@ from rnngraph.equations import (
     Read,
     Term,
     Total,
+    Weight,
+    WeightValue,
     along_rows,
     at,
     is_along_rows,
@@ -38,10 +41,11 @@ from rnngraph.equations import (
 from rnngraph.rules import RULES
 from rnngraph.system_like import SystemLike
 
+WEIGHTS = "Effective weights"
 FORWARD, LOSS, TANGENTS, BACKWARD, GRADIENTS = "Forward", "Loss", "Tangents", "Backward", "Gradients"
 ERRORS, JACOBIANS, SENSITIVITIES = "Errors of one step", "Jacobians of one step", "Sensitivities"
 END_STATE = "Backward from the end state of a block"
-SECTIONS = (FORWARD, LOSS, BACKWARD, END_STATE, ERRORS, JACOBIANS, SENSITIVITIES, GRADIENTS, TANGENTS)
+SECTIONS = (WEIGHTS, FORWARD, LOSS, BACKWARD, END_STATE, ERRORS, JACOBIANS, SENSITIVITIES, GRADIENTS, TANGENTS)
 WRITTEN_OUT = ("adjoint", "auxiliary", "jacobian")  # the kinds of signals that may disappear into their reader
 
 SOFTMAX = sympy.Function("softmax")
@@ -71,7 +75,7 @@ class Part:
 
 @dataclass(frozen=True)
 class DisplayEquation:
-    """Equation ``number`` of ``section`` defines ``name``: a signal by ``side``, or a total by ``parts``.
+    """Equation ``number`` of ``section`` defines ``name``: a signal by ``side``, a total by ``parts``, or a ``weight``.
 
     ``absorbed`` are the signals that were inlined into it.
     """
@@ -82,6 +86,7 @@ class DisplayEquation:
     side: Side | None = None
     parts: tuple[Part, ...] = ()
     absorbed: tuple[str, ...] = ()
+    weight: Weight | None = None
 
 
 def rule_name(system: SystemLike) -> str:
@@ -146,11 +151,25 @@ class _Inlining:
                 shown.append((name, name, self.sections[name], self.sides[name], ()))
         for total, section, parts in totals:
             shown.append((total.name, _key(total), section, None, parts))
+        weights = {weight.name: weight for weight in WeightText(self.system).shown()}
+        own = {weight.name for weight in self.system.weights}
+        first = next(
+            (place for place, entry in enumerate(shown) if entry[1] in self._back_through_weights()), len(shown)
+        )
+        shown[first:first] = [(name, name, WEIGHTS if name in own else GRADIENTS, None, ()) for name in weights]
         shown.sort(key=lambda entry: SECTIONS.index(entry[2]))
         return [
-            DisplayEquation(number, section, name, side, parts, tuple(self._all_absorbed(key)))
+            DisplayEquation(number, section, name, side, parts, tuple(self._all_absorbed(key)), weights.get(key))
             for number, (name, key, section, side, parts) in enumerate(shown, start=1)
         ]
+
+    def _back_through_weights(self) -> set[str]:
+        """The totals, as readers, that are made of other gradients."""
+        return {
+            _key(total)
+            for total in self.system.totals
+            if any(isinstance(piece, WeightValue) for piece in total.contributions)
+        }
 
     def _all_absorbed(self, name: str) -> list[str]:
         found: list[str] = []
@@ -210,7 +229,7 @@ class _Inlining:
                 elif isinstance(contribution, Contraction):
                     for name in filter(None, (contribution.sensitivity, contribution.error)):
                         self.readers.setdefault(name, []).append(_key(total))
-                else:
+                elif isinstance(contribution, BoundarySum):
                     self.readers.setdefault(contribution.signal, []).append(_key(total))
         for name in (*self.system.outputs, *_values(self.system.input_adjoints), *_values(self.system.state_adjoints)):
             self.readers.setdefault(name, []).append("")

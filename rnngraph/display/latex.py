@@ -64,7 +64,9 @@ def escape(text: str) -> str:
 class LatexWriter(Writer):
     r"""LaTeX: ``\odot`` is elementwise, juxtaposition a matrix product or a product with a number."""
 
-    signs = Signs(r"t = 1, \ldots, T", r"t \le 0", r"\odot", r" \times ", r"1 / (T \cdot \text{batch})", r"\gets")
+    signs = Signs(
+        r"t = 1, \ldots, T", r"t \le 0", r"t > T", r"\odot", r" \times ", r"1 / (T \cdot \text{batch})", r"\gets"
+    )
 
     def line(self, equation: DisplayEquation) -> str:
         """The equation with its alignment mark."""
@@ -73,7 +75,7 @@ class LatexWriter(Writer):
     def name(self, name: str) -> str:
         signal = self.system.signals.get(name)
         rest = name.removeprefix(TANGENT)
-        if rest != name and (rest in self.system.parameters if signal is None else signal.origin == rest):
+        if rest != name and (rest in self.system.shapes if signal is None else signal.origin == rest):
             return self.tangent(self.name(rest))
         if signal is not None and signal.kind in ("sensitivity", "jacobian") and (pair := self._pair(signal)):
             return pair
@@ -89,7 +91,7 @@ class LatexWriter(Writer):
         if not rest.startswith(of):
             return None
         second = rest.removeprefix(of)
-        known = self.system.parameters if signal.of is not None else self.system.signals
+        known = self.system.shapes if signal.of is not None else self.system.signals
         return f"{letter}_{{{self.name(signal.origin or '')},{self.name(second)}}}" if second in known else None
 
     def _plain(self, name: str) -> str:
@@ -153,11 +155,18 @@ class LatexWriter(Writer):
     def sum_index(self, index: str, text: str) -> str:
         return rf"\sum_{{{index}}} {self.bracket(text)}"
 
+    def over_delays(self, operator: str, index: str, text: str) -> str:
+        sign = r"\sum" if operator == "sum" else r"\operatorname{softmax}"
+        return rf"{sign}_{{{index}}} {text}"
+
     def log_sum_exp(self, text: str) -> str:
         return rf"\log \sum_{{\text{{units}}}} \exp{self.bracket(text)}"
 
-    def sum_time(self, text: str, before: bool) -> str:
-        return rf"\sum_{{t \le 0}} {text}" if before else rf"\sum_{{t=1}}^{{T}} {text}"
+    def sum_time(self, text: str) -> str:
+        return rf"\sum_{{t=1}}^{{T}} {text}"
+
+    def sum_outside(self, text: str, times: str) -> str:
+        return rf"\sum_{{{times}}} {text}"
 
     def fraction(self, top: int, bottom: int) -> str:
         return rf"\frac{{{top}}}{{{bottom}}}"

@@ -54,7 +54,8 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
         if shapes:
             written = [f"{math(writer.name(name))} {_shape(shape, writer)}" for name, shape in shapes.items()]
             lines.append(f"{what}: {', '.join(written)}")
-    if any(len(shape) == MATRIX_PARAMETERS for shape in system.parameters.values()):
+    lines += writer.weights.legend(writer)
+    if any(len(shape) == MATRIX_PARAMETERS for shape in system.shapes.values()):
         lines.append(
             f"{math(writer.transpose('W'))} is the transpose of {math('W')};"
             f" the shape of {math('W')} is (units of the source, units of the destination)"
@@ -77,18 +78,22 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
     elif system.windows is None and system.carry is None and any(signal.kind == "adjoint" for signal in signals):
         delta = f"{writer.name('delta_v')}(t) = {writer.derivative('v')}(t)"
         prime = math("f'")
+        outside = f" and for {math(writer.signs.before)}" if system.ahead_depths else ""
         lines.append(
-            f"{math(delta)}, 0 for {math('t > T')} as each product with it; {prime} is the derivative of {math('f')}"
+            f"{math(delta)}, 0 for {math(writer.signs.after)}{outside} as each product with it;"
+            f" {prime} is the derivative of {math('f')}"
         )
     if any(signal.kind == "tangent" for signal in signals):
         lines.append(
             f"{math(writer.tangent('v'))} is the tangent of {math('v')}: its derivative along the direction"
             f" {math(writer.tangent('W'))} of each parameter {math('W')}"
         )
-    if any(isinstance(part, BoundarySum) for total in system.totals for part in total.contributions):
+    sides = {part.ahead for total in system.totals for part in total.contributions if isinstance(part, BoundarySum)}
+    if sides:
         if system.windows is not None:
             lines.append("an initial value has a gradient from the windows that begin at the first step alone")
-        lines.append(f"at {math(signs.before)} a delta holds what reaches back from {math(signs.steps)} alone")
+        times = [math(signs.after if ahead else signs.before) for ahead in sorted(sides)]
+        lines.append(f"at {' and '.join(times)} a delta holds what reaches back from {math(signs.steps)} alone")
     if not RULES[rule_name(system)].exact:
         lines.append(_left_out(system, writer))
     return lines
@@ -165,7 +170,7 @@ def _sensitivities(system: SystemLike, writer: Writer) -> list[str]:
     for name, signal in system.signals.items():
         if signal.kind == "sensitivity" and signal.of is not None:
             full = name in writer.full
-            kinds[full, len(system.parameters[signal.of]) == MATRIX] = None
+            kinds[full, len(system.shapes[signal.of]) == MATRIX] = None
             if signal.starts_as_unit:
                 unit = writer.chosen if full and signal.size > 1 else "1"
                 index = "" if signal.size == 1 else "[j,k]" if full else "[k]"
@@ -214,7 +219,7 @@ def _outside(system: SystemLike, writer: Writer) -> list[str]:
     by_value: dict[tuple[str, str], list[str]] = {}
     for signal in system.signals.values():
         initial = writer.name(signal.initial) if isinstance(signal.initial, str) else f"{signal.initial:g}"
-        for names, when in ((past, writer.signs.before), (future, "t > T")):
+        for names, when in ((past, writer.signs.before), (future, writer.signs.after)):
             if signal.name in names:
                 by_value.setdefault((initial, when), []).append(f"{writer.name(signal.name)}(t)")
     return [

@@ -70,7 +70,7 @@ def _escape(character: str) -> str:
 class TextWriter(Writer):
     """Plain text: ``*`` is elementwise, juxtaposition a matrix product."""
 
-    signs = Signs("t = 1..T", "t <= 0", "*", "x", "1/(T batch)", "<-")
+    signs = Signs("t = 1..T", "t <= 0", "t > T", "*", "x", "1/(T batch)", "<-")
 
     def line(self, equation: DisplayEquation) -> str:
         """The equation on one line."""
@@ -112,11 +112,17 @@ class TextWriter(Writer):
     def sum_index(self, index: str, text: str) -> str:
         return f"sum_{index}({text})"
 
+    def over_delays(self, operator: str, index: str, text: str) -> str:
+        return f"{operator} over {index} of {text}"
+
     def log_sum_exp(self, text: str) -> str:
         return f"log sum_units(exp({text}))"
 
-    def sum_time(self, text: str, before: bool) -> str:
-        return f"sum over t <= 0 of {text}" if before else f"sum over t of {text}"
+    def sum_time(self, text: str) -> str:
+        return f"sum over t of {text}"
+
+    def sum_outside(self, text: str, times: str) -> str:
+        return f"sum over {times} of {text}"
 
     def fraction(self, top: int, bottom: int) -> str:
         return f"{top}/{bottom}"

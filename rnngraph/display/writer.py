@@ -23,6 +23,7 @@ from rnngraph.display.indexed import (
 from rnngraph.display.inline import SOFTMAX, DisplayEquation, Part, Side
 from rnngraph.display.notation import ATOM, POWER, PRODUCT, SUM, TANGENT, Notation, Piece
 from rnngraph.display.order import factor_key, summand_key, term_key
+from rnngraph.display.weights import WeightText
 from rnngraph.equations import (
     BoundarySum,
     Contraction,
@@ -31,14 +32,13 @@ from rnngraph.equations import (
     PointwiseSum,
     Read,
     Term,
+    Weight,
+    WeightValue,
     is_along_rows,
     meaning,
     reads_of,
 )
 from rnngraph.system_like import SystemLike
-
-SIMPLE_FRACTION = 1000
-SHORT_DECIMAL = 5
 
 
 class Writer(Notation):
@@ -51,6 +51,8 @@ class Writer(Notation):
         self.index = {name: position for position, name in enumerate(system.signals)}
         self.groups: dict[Read, Side] = {}
         self.full = full_sensitivities(system)
+        self.weights = WeightText(system)
+        self.of_weights = False  # whether an equation of weights is being written
         self.indices: Indices | None = None  # of the equation of a matrix that is being written
 
     # Single pieces, for those who write something else than equations.
@@ -71,6 +73,8 @@ class Writer(Notation):
 
     def left(self, equation: DisplayEquation) -> str:
         """The left-hand side."""
+        if equation.weight is not None:
+            return self.weights.name(equation.name, self)
         if equation.side is not None:
             self.indices = self._indices_of(equation.name)
             return self._read(equation.name, 0)
@@ -79,7 +83,7 @@ class Writer(Notation):
             return self.total(equation.name)
         of = next(total.of for total in self.system.totals if total.name == equation.name)
         assert of is not None
-        shape = self.system.parameters[of]
+        shape = self.system.shapes[of]
         letters = [each for each, count in (*entry.row, (entry.unit, shape[-1])) if count > 1]
         return self.derivative(of, f"[{','.join(letters)}]" if letters else "")
 
@@ -98,7 +102,7 @@ class Writer(Notation):
         full = any(piece.sensitivity in self.full for piece in found)
         first, last = ENTRY
         of = self.system.signals[found[0].sensitivity].of
-        shape = self.system.parameters[of or ""]
+        shape = self.system.shapes[of or ""]
         return Indices(((first, shape[0]),) if len(shape) > 1 else (), last if full else UNIT)
 
     def total(self, name: str) -> str:
@@ -117,6 +121,8 @@ class Writer(Notation):
 
     def right(self, equation: DisplayEquation) -> str:
         """The right-hand side."""
+        if equation.weight is not None:
+            return self._weight(equation.weight)
         if equation.side is not None:
             self.indices = self._indices_of(equation.name)
             return self._side(equation.side).text
@@ -125,14 +131,24 @@ class Writer(Notation):
         before: list[str] = []
         for part in equation.parts:
             if isinstance(part.contribution, BoundarySum):
-                before.append(self.sum_time(self._read(part.contribution.signal, 0), True))
+                times = self.signs.after if part.contribution.ahead else self.signs.before
+                before.append(self.sum_outside(self._read(part.contribution.signal, 0), times))
+            elif isinstance(part.contribution, WeightValue):
+                before.append(self._weight(self.weights.weights[part.contribution.weight]))
             else:
                 inside.append(self._contribution(part))
         self.indices = None
         if inside:
             summed = self._hold(self._summed(inside), PRODUCT).text
-            before.insert(0, self.sum_time(summed, False))
+            before.insert(0, self.sum_time(summed))
         return self._join(before) if before else "0"
+
+    def _weight(self, weight: Weight) -> str:
+        """The right-hand side of a weight."""
+        self.of_weights = True
+        piece = self._pointwise(weight.expression)
+        self.of_weights = False
+        return self.weights.right(weight, piece.text, piece.strength, self)
 
     def _contribution(self, part: Part) -> tuple[Expression, Piece]:
         """A common factor and the rest of what is summed over t = 1..T."""
@@ -164,10 +180,6 @@ class Writer(Notation):
         self.indices = outer
         product = self._multiplied(pieces)
         return self._over(UNIT, signal.size, product) if full else product
-
-    def _over(self, index: str, count: int, piece: Piece) -> Piece:
-        """The sum over an index, which is the piece itself where the index can only be 1."""
-        return Piece(self.sum_index(index, piece.text), ATOM, True) if count > 1 else piece
 
     def _summed(self, entries: list[tuple[Expression, Piece]]) -> Piece:
         """The sum of factor * piece, with what all factors share (the step weight) before the bracket."""
@@ -222,14 +234,6 @@ class Writer(Notation):
             return entries[0][1]
         scalar = all(piece.scalar for _, piece in entries)
         return Piece(self._join([piece.text for _, piece in entries]), SUM, scalar)
-
-    @staticmethod
-    def _join(texts: list[str]) -> str:
-        """The texts as a sum: a leading minus becomes the sign."""
-        joined = texts[0] if texts else ""
-        for text in texts[1:]:
-            joined += f" - {text[1:]}" if text.startswith("-") else f" + {text}"
-        return joined
 
     def _term(self, term: Term) -> Piece:
         if term.operator in WITH_JACOBIAN:
@@ -323,7 +327,7 @@ class Writer(Notation):
         return f"{self.name(signal)}{entry}({time})"
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        known = self.system.parameters.get(name)
+        known = self.system.shapes.get(name)
         return tuple(self.system.constants[name].shape) if known is None else known
 
     def _entry(self, name: str, *letters: tuple[str, int]) -> str:
@@ -332,6 +336,8 @@ class Writer(Notation):
         return f"{self.name(name)}[{shown}]" if shown else self.name(name)
 
     def _parameter(self, name: str) -> str:
+        if self.of_weights:
+            return self.weights.name(name, self)
         if self.indices is None:
             return self.name(name)
         shape = self._shape(name)
@@ -345,15 +351,11 @@ class Writer(Notation):
         for symbol in expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
-                if self.system.parameters.get(found) != (1,):
+                if self.system.shapes.get(found) != (1,):
                     return False
             elif self.system.signals[found.signal].size != 1:
                 return False
         return True
-
-    def _hold(self, piece: Piece, strength: int) -> Piece:
-        """The piece, bracketed unless it holds together as strongly as asked."""
-        return piece if piece.strength >= strength else Piece(self.bracket(piece.text), ATOM, piece.scalar)
 
     def _pointwise(self, expression: Expression) -> Piece:
         scalar = self._is_scalar(expression)
@@ -380,24 +382,6 @@ class Writer(Notation):
         name = getattr(expression.func, "name", None) or expression.func.__name__
         arguments = [self._pointwise(argument).text for argument in expression.args]
         return Piece(self.call(str(name), arguments), ATOM, scalar)
-
-    def _number(self, value: Expression) -> Piece:
-        if not value.is_Rational:
-            return Piece(repr(float(value)), ATOM, True)
-        sign = "-" if value < 0 else ""
-        value = abs(value)
-        decimal = repr(float(value))
-        short = len(decimal) <= SHORT_DECIMAL and "e" not in decimal
-        exact = sympy.Rational(decimal) == value or sympy.Rational(float(value)) == value
-        if value.is_Integer:
-            text, strength = str(value), ATOM
-        elif exact and short:
-            text, strength = decimal, ATOM
-        elif value.p < SIMPLE_FRACTION and value.q < SIMPLE_FRACTION:
-            text, strength = self.fraction(int(value.p), int(value.q)), PRODUCT
-        else:
-            text, strength = decimal, ATOM
-        return Piece(sign + text, PRODUCT if sign else strength, True)
 
     def _power(self, expression: Expression, scalar: bool) -> Piece:
         base, exponent = expression.args
@@ -426,12 +410,3 @@ class Writer(Notation):
         if not negative:
             return Piece(written.text, PRODUCT, scalar)
         return Piece("-" + self._hold(written, PRODUCT).text, PRODUCT, scalar)
-
-    def _multiplied(self, pieces: list[Piece]) -> Piece:
-        if len(pieces) == 1:
-            return pieces[0]
-        written = self._hold(pieces[0], PRODUCT)
-        for piece in pieces[1:]:
-            scalar = written.scalar and piece.scalar
-            written = Piece(self.multiply(written, self._hold(piece, POWER)), PRODUCT, scalar)
-        return written

@@ -9,10 +9,11 @@ import networkx as nx
 
 from rnngraph.attributes import EdgeRecord, read_edge
 from rnngraph.errors import GraphError, OptionError
+from rnngraph.transform.parameters import explicit_edge
 from rnngraph.words import clip, nearest
 
-EdgeKey = tuple[Hashable, Hashable, Hashable]  # source, destination, key
 WITHOUT_PARAMETER = ("identity", "fixed")
+EdgeKey = tuple[Hashable, Hashable, Hashable]  # source, destination, key
 
 
 def edge_place(edge: EdgeKey) -> str:
@@ -31,11 +32,7 @@ def with_parameter(graph: nx.MultiDiGraph, edge: EdgeKey) -> dict[str, Any]:
     A default name depends on the source (``W_<source>_<destination>``); written, it stays when the source changes. For
     a list of delays the name is the stem to which ``_d<k>`` is added.
     """
-    attributes = dict(graph.edges[edge])
-    record = edge_record(graph, edge)
-    if record.port == "s" and record.structure not in WITHOUT_PARAMETER and record.parameter is None:
-        attributes["parameter"] = f"W_{record.source}_{record.destination}"
-    return attributes
+    return explicit_edge(edge_record(graph, edge), graph.edges[edge])
 
 
 def chosen_nodes(graph: nx.MultiDiGraph, where: str, kind: str, wanted: object) -> list[Hashable]:
@@ -74,7 +71,7 @@ def feedback_edges(graph: nx.MultiDiGraph, outputs: Iterable[Hashable]) -> dict[
         for edge in list(rest.edges(keys=True)):
             source, destination, _ = edge
             if source in wanted and part[source] == part[destination]:
-                if delayed and not any(edge_record(graph, edge).delays):
+                if delayed and not any(edge_record(graph, edge).delays.steps):
                     continue
                 found[edge] = source
                 rest.remove_edge(*edge)

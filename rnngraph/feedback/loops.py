@@ -184,9 +184,9 @@ def _refuse_instant_loops(graph: nx.MultiDiGraph, closed: nx.MultiDiGraph, edges
     """CycleError for an edge of the open network that, without delay, would close a loop without any delay."""
     instant = nx.DiGraph()
     instant.add_nodes_from(closed)
-    instant.add_edges_from(edge[:2] for edge in closed.edges(keys=True) if 0 in edge_record(closed, edge).delays)
+    instant.add_edges_from(edge[:2] for edge in closed.edges(keys=True) if 0 in edge_record(closed, edge).delays.steps)
     for edge, output in edges.items():
-        if 0 in edge_record(graph, edge).delays and nx.has_path(instant, edge[1], output):
+        if 0 in edge_record(graph, edge).delays.steps and nx.has_path(instant, edge[1], output):
             way = " -> ".join(str(node) for node in [output, *nx.shortest_path(instant, edge[1], output)])
             raise CycleError(
                 edge_place(edge), f"a delay of 0, which would close the loop {way} without any delay",

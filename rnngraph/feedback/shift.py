@@ -91,26 +91,32 @@ def _shifted(graph: nx.MultiDiGraph, edge: EdgeKey, steps: int) -> list[dict[str
     """The attributes of the edge, or of the edges that a list of delays becomes, with delays ``steps`` longer."""
     record = edge_record(graph, edge)
     attributes = with_parameter(graph, edge)
-    if isinstance(attributes.get("delay"), Mapping):
-        raise UnsupportedError(
-            record.where, f"delay={clip(attributes['delay'])}", "delays that are numbers", "give a list of delays"
-        )
-    for delay in record.delays:
+    own = record.delays
+    for delay in own.steps:
         if delay + steps < 0:
             raise GraphError(
                 record.where, f"a delay of {delay}, from which {-steps} cannot be taken",
                 f"delays of {-steps} or more on the edges out of every input that is shifted",
                 "raise this delay, or choose inputs=[...]",
             )  # fmt: skip
-    delays = [delay + steps for delay in record.delays]
-    if not record.listed:
+    delays = [delay + steps for delay in own.steps]
+    if own.learned is not None:
+        learned = {**attributes["delay"], "min": own.learned.first + steps, "max": own.learned.last + steps}
+        return [{**attributes, "delay": learned}]
+    if own.matrix is not None:
+        return [{**attributes, "delay": own.matrix + steps}]
+    if not own.listed:
         return [{**attributes, "delay": delays[0]}]
     if record.structure in WITHOUT_PARAMETER:
         return [{**attributes, "delay": delays}]
+    if "expression" in attributes:
+        raise UnsupportedError(
+            record.where, "a list of delays with an expression of parameters", "one delay, or one parameter",
+            "write one edge for each delay",
+        )  # fmt: skip
     stem = attributes["parameter"]
     return [
-        {**attributes, "delay": new, "parameter": f"{stem}_d{old}"}
-        for old, new in zip(record.delays, delays, strict=True)
+        {**attributes, "delay": new, "parameter": f"{stem}_d{old}"} for old, new in zip(own.steps, delays, strict=True)
     ]
 
 

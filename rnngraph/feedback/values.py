@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnngraph.data import as_array, check_parameters, check_state
+from rnngraph.data import as_array, check_state
 from rnngraph.errors import DataError, UnsupportedError
 from rnngraph.model import Model
+from rnngraph.transform.arrays import common_dtype, read_parameters
 
 Array = NDArray[Any]
 
 
 def carried_parameters(params: Mapping[str, Any] | None, before: Model, after: Model) -> dict[str, Array] | None:
     """Copies of the parameters by name, in the order of the new graph. Raises DataError as a kernel does."""
-    if params is None:
-        return None
-    checked = check_parameters(params, before.parameters, _dtype(params, "parameter"))
-    return {name: checked[name].copy() for name in after.parameters}
+    checked = read_parameters(before, params)
+    return None if checked is None else {name: checked[name] for name in after.parameters}
 
 
 def carried_state(
@@ -50,7 +49,7 @@ def carried_state(
         [as_array(f"state of {name!r}", value) for name, value in state.items()] if isinstance(state, Mapping) else []
     )
     batch = next((array.shape[1] for array in arrays if array.ndim == 3), 1)
-    given = check_state(state, depths, sizes, batch, _dtype(state, "state of"))
+    given = check_state(state, depths, sizes, batch, common_dtype(state))
     result: dict[str, Array] = {}
     for name in after.nodes:
         depth = after.depth(name)
@@ -109,15 +108,6 @@ def _check_same_start(name: str, origins: Sequence[str], before: Model, after: M
                 f"and {name!r}, which takes its place, from {new!r}",
                 "give the whole state, such as kernel.initial_state(batch, params)",
             )  # fmt: skip
-
-
-def _dtype(arrays: Mapping[str, Any], what: str) -> np.dtype[Any]:
-    """The dtype that holds all of them, at least float32."""
-    if not isinstance(arrays, Mapping):
-        return np.dtype(np.float64)  # refused later
-    given = [as_array(f"{what} {name!r}", value) for name, value in arrays.items()]
-    kinds = [array.dtype for array in given if array.dtype.kind in "biuf"]
-    return np.result_type(np.float32, *kinds)
 
 
 def answer(graph: Any, params: Any, state: Any) -> Any:

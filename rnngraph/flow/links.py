@@ -97,6 +97,12 @@ def network_of(graph: nx.MultiDiGraph) -> Network:
 
 def _links(equation: Equation) -> list[Link]:
     links: list[Link] = []
+    for read in equation.reads():
+        if read.delay < 0:
+            raise UnsupportedError(
+                f"equation of {equation.signal!r}", f"{read.signal!r} at t+{-read.delay}, a look-ahead",
+                "delays >= 0, as the flow of gradients is followed into the past", "remove the look-ahead",
+            )  # fmt: skip
     for term in equation.terms:
         if term.operator != "dense" or term.transposed:
             raise UnsupportedError(

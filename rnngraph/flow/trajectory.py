@@ -39,9 +39,7 @@ class Trajectory:
     def matrix(self, link: Link) -> Array:
         """W^T of a link with a parameter, (destination size, source size)."""
         assert link.parameter is not None
-        constant = self.network.system.constants.get(link.parameter)
-        weight = self.parameters[link.parameter] if constant is None else constant
-        matrix: Array = np.transpose(weight)
+        matrix: Array = np.transpose(self._evaluation.matrices[link.parameter])
         return matrix
 
     def derivative(self, link: Link) -> Array:
@@ -66,7 +64,7 @@ class Trajectory:
         for symbol in expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
-                values[symbol] = self.parameters[found]
+                values[symbol] = self._evaluation.matrices[found]
             else:
                 times = range(1 - found.delay, self.T + 1 - found.delay)
                 values[symbol] = np.stack([self._evaluation.value(found.signal, time) for time in times])

@@ -49,7 +49,7 @@ class CarryLowering(SweepLowering):
                 depth = self.schedule.system.state_depths[state]
                 body.append(Seed(target, self.carry.starts[state] + (depth - 1) * target.buffer.columns, depth))
         system = self.schedule.system
-        names = [name for name in system.parameters if name in self.carry.direct or name in self.carry.initial.values()]
+        names = [name for name in system.shapes if name in self.carry.direct or name in self.carry.initial.values()]
         return BlockSweep(
             tuple(body),
             "for t = T..1: the derivatives of the state at the block's end",
@@ -59,7 +59,7 @@ class CarryLowering(SweepLowering):
             tuple(
                 Direct(
                     name,
-                    system.parameters[name],
+                    system.shapes[name],
                     self.layout.view(name, "gradient"),
                     tuple(self._piece(piece) for piece in self.carry.direct.get(name, ())),
                 )

@@ -30,6 +30,7 @@ from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.places import Place, SourceBuffer, place_signals
 from rnngraph.lower.sweep import SweepLowering
 from rnngraph.lower.totals import TotalsLowering
+from rnngraph.lower.weights import WeightsLowering
 from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction, sweep_reads
 
 HALF = sympy.Rational(1, 2)
@@ -52,11 +53,14 @@ class _Lowering:
         self.name = name
         self.window = name in ("window_loss", "window_gradient")  # a part of a sequence, carried on
         self.notes = notes
-        self.states = {**self.system.state_depths, **self._learned_tangents()}
-        self.places = place_signals(schedule, self.states)
+        self.states = {**self.system.state_depths, **self._learned_tangents(self.system.state_depths)}
+        self.ahead = {**self.system.ahead_depths, **self._learned_tangents(self.system.ahead_depths)}
+        self.places = place_signals(schedule, self.states, self.ahead)
         self.prologue: list[Statement] = []
         widths = {name: signal.size for name, signal in self.signals.items()}
         self.matrices = Matrices(layout, self.system.constants, widths, self.prologue)
+        self.weights = WeightsLowering(self.system, layout, lambda name: self.matrices.block(name, False), notes or {})
+        self.prologue += self.weights.forward()
         self.halved = self._find_halved()
         self.slots_of: dict[str, list[tuple[Product, SourceBuffer, int]]] = self._collect_slots()
 
@@ -68,6 +72,8 @@ class _Lowering:
             self._fill_carried(component, body)
             if component.loop:
                 inside: list[Statement] = []
+                for name in component.inputs:
+                    self._copy_in_loop(name, inside)
                 for item in component.items:
                     self._emit(item, inside, component)
                 note = "for t = T..1" if component.backward else "for t = 1..T"
@@ -84,15 +90,18 @@ class _Lowering:
                 self.notes,
             )
             body.append(sweep.run())
-        if self.name in ("forward", "jacobian"):
+        if self.name in ("forward", "stream", "jacobian"):
             self._store_outputs(body)
         else:
-            totals = TotalsLowering(self.schedule, self.places, self.layout, self.states, self._batched_operands)
+            totals = TotalsLowering(
+                self.schedule, self.places, self.layout, self.states, self.ahead, self._batched_operands, self.weights
+            )
             totals.run(self.notes)
             if self.system.carry is None:
                 self._store_gradients(totals)
             else:
                 self._carry(totals)
+            totals.through_weights(self.notes)
             body.extend(totals.statements)
             if self.window or self.system.online or self.system.carry is not None:
                 self._store_state(body)
@@ -107,16 +116,20 @@ class _Lowering:
                 classes = signal.kind == "target" and self.system.losses.get(origin) == "cross_entropy"
                 what = "classes" if classes else "share" if self.window and signal.kind == "weight" else signal.kind
                 self.prologue.append(Load(self.places.of[name].span(0, name), what, origin))
-        for name, depth in self.states.items():
-            if name in self.places.of:
-                signal = self.signals[name]
-                what, node = ("state_tangent", signal.origin or name) if signal.kind == "tangent" else ("state", name)
-                self.prologue.append(Load(self._past(name, depth), what, node, self._initial(name)))
+        for depths, ahead in ((self.states, False), (self.ahead, True)):
+            for name, depth in depths.items():
+                if name in self.places.of:
+                    signal = self.signals[name]
+                    what, node = "state", name
+                    if signal.kind == "tangent":
+                        what, node = "state_tangent", signal.origin or name
+                    node = self.system.ahead_names[node] if ahead else node
+                    rows = self._following(name, depth) if ahead else self._past(name, depth)
+                    self.prologue.append(Load(rows, what, node, self._initial(name)))
 
-    def _learned_tangents(self) -> dict[str, int]:
+    def _learned_tangents(self, depths: Mapping[str, int]) -> dict[str, int]:
         """The tangents of nodes that start from learned values, with the nodes' depths: they start from the direction's
         values."""
-        depths = self.system.state_depths
         learned = {
             name: depths.get(signal.origin or "", 0)
             for name, signal in self.signals.items()
@@ -130,6 +143,13 @@ class _Lowering:
         if place.stepped:
             return place.step(0, name)
         return place.rows(Bound(place.offset - depth), Bound(place.offset), name)
+
+    def _following(self, name: str, depth: int) -> View:
+        """The values at t = T+1..T+depth."""
+        place = self.places.of[name]
+        if place.stepped:
+            return place.step(0, name)
+        return place.rows(Bound(place.offset, 1), Bound(place.offset + depth, 1), name)
 
     def _initial(self, name: str) -> float | View:
         initial = self.signals[name].initial
@@ -149,6 +169,14 @@ class _Lowering:
                 else place.rows(Bound(place.offset - depth, 1), Bound(place.offset, 1), name)
             )
             body.append(Store(last, "state", name))
+        for name, depth in self.ahead.items():
+            place = self.places.of[name]
+            first = (
+                place.step(0, name)
+                if place.stepped
+                else place.rows(Bound(place.offset), Bound(place.offset + depth), name)
+            )
+            body.append(Store(first, "state", self.system.ahead_names[name]))
 
     def _store_gradients(self, totals: TotalsLowering) -> None:
         for name, adjoint in self.system.input_adjoints.items():
@@ -159,6 +187,10 @@ class _Lowering:
             values = totals.boundary_values(adjoint, node) if adjoint else None
             if values is not None:
                 totals.statements.append(Store(values, "state_gradient", node))
+        for node, adjoint in self.system.ahead_adjoints.items():
+            values = totals.boundary_values(adjoint, node, ahead=True) if adjoint else None
+            if values is not None:
+                totals.statements.append(Store(values, "state_gradient", self.system.ahead_names[node]))
 
     def _carry(self, totals: TotalsLowering) -> None:
         """What goes from this block to the next, after the totals."""
@@ -216,15 +248,18 @@ class _Lowering:
             body.append(Copy(target, self.places.of[name].span(product.sources[k].delay, name)))
 
     def _copy_past(self, name: str) -> None:
-        """The rows of a slot that read before t = 1, where the loop itself fills the rest."""
+        """The rows of a slot that read before t = 1 or after T, where the loop itself fills the rest."""
         for product, source, k in self.slots_of[name]:
             delay = product.sources[k].delay
-            if delay > 0 and self.schedule.component_of[product.results[0]] == self.schedule.component_of[name]:
-                span = Span(Bound(source.offset), Bound(source.offset + delay))
-                target = View(source.buffer, span, *source.columns[k], label=_slot_label(product.sources[k]))
+            if delay != 0 and self.schedule.component_of[product.results[0]] == self.schedule.component_of[name]:
                 place = self.places.of[name]
-                past = place.rows(Bound(place.offset - delay), Bound(place.offset), name)
-                self.prologue.append(Copy(target, past))
+                span = Span(Bound(source.offset), Bound(source.offset + delay))
+                outside = place.rows(Bound(place.offset - delay), Bound(place.offset), name)
+                if delay < 0:
+                    span = Span(Bound(source.offset + delay, 1), Bound(source.offset, 1))
+                    outside = place.rows(Bound(place.offset, 1), Bound(place.offset - delay, 1), name)
+                target = View(source.buffer, span, *source.columns[k], label=_slot_label(product.sources[k]))
+                self.prologue.append(Copy(target, outside))
 
     def _copy_to_later_sources(self, component: Component, body: list[Statement]) -> None:
         for item in component.items:
@@ -250,7 +285,7 @@ class _Lowering:
             return
         inside = {signal for item in component.items for signal in item.defines}
         read_late = {read.signal for item in component.items for read in item.reads() if read.delay != 0}
-        for name in sorted(read_late & inside - self.states.keys()):
+        for name in sorted(read_late & inside - self.states.keys() - self.ahead.keys()):
             place = self.places.of[name]
             if place.stepped:
                 body.append(Fill(place.step(0, name), float(self.signals[name].initial or 0.0)))
@@ -342,7 +377,7 @@ class _Lowering:
                     read_otherwise.add(getattr(piece, side, ""))
                 read_otherwise.update(read.signal for read in reads_of(getattr(piece, "expression", sympy.S.Zero)))
         read_at_all = {read.signal for item in self.schedule.items() for read in item.reads()} | read_otherwise
-        return frozenset((candidates & read_at_all) - read_otherwise - self.states.keys())
+        return frozenset((candidates & read_at_all) - read_otherwise - self.states.keys() - self.ahead.keys())
 
     def _use_halved(self, expression: Expression) -> Expression:
         if expression.func is sigmoid and expression.args[0].is_Symbol:

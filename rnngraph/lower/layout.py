@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 from codegen.ir import Buffer, NamedParameter, View
-from rnngraph.equations import meaning
+from rnngraph.equations import Weight, meaning
 from rnngraph.initialise import ParameterSpec, default_rule
 from rnngraph.schedule import Product, Schedule
 from rnngraph.system import System
@@ -31,7 +32,10 @@ class Cell:
 @dataclass(frozen=True)
 class ParameterLayout:
     """``blocks`` holds (offset, rows, columns) of each matrix in the vector; ``cells`` where each parameter lies in
-    them. The last ``direction_blocks`` lie in a second vector of the same layout, the direction of a derivative."""
+    them. The last ``direction_blocks`` lie in a second vector of the same layout, the direction of a derivative.
+
+    The last ``effective_blocks`` (of each half) hold effective weights, which are computed: their gradients lie behind
+    those of the parameters, ``inner_size`` numbers, from ``size`` on. ``rules`` has the parameters alone."""
 
     blocks: tuple[tuple[int, int, int], ...]
     cells: Mapping[str, Cell]
@@ -39,6 +43,8 @@ class ParameterLayout:
     rules: Mapping[str, str]
     size: int
     direction_blocks: int = 0
+    effective_blocks: int = 0
+    inner_size: int = 0
 
     def with_directions(self, directions: Mapping[str, str]) -> ParameterLayout:
         """The layout extended by the direction's parameters: each lies in its vector as its parameter does in its own.
@@ -49,17 +55,27 @@ class ParameterLayout:
         cells = {added: replace(self.cells[name], block=self.cells[name].block + count)
                  for added, name in directions.items()}  # fmt: skip
         shapes = {added: self.shapes[name] for added, name in directions.items()}
-        return ParameterLayout(
-            self.blocks * 2, {**self.cells, **cells}, {**self.shapes, **shapes}, self.rules, self.size, count
-        )
+        return replace(
+            self, blocks=self.blocks * 2, cells={**self.cells, **cells}, shapes={**self.shapes, **shapes},
+            direction_blocks=count,
+        )  # fmt: skip
 
     def buffer(self, block: int, storage: str = "parameter") -> Buffer:
-        """Block ``block`` of the parameter vector, or of the gradient vector."""
+        """Block ``block`` of the parameter vector ("parameter"), of the gradient vector ("gradient"), or of a gradient
+        that is an intermediate value ("first_gradient")."""
         offset, rows, columns = self.blocks[block]
-        name = f"weights_{block + 1}" if storage == "parameter" else f"gradient_{block + 1}"
-        own = len(self.blocks) - self.direction_blocks
-        if block >= own:
-            storage, name = "direction", f"direction_{block - own + 1}"
+        half = len(self.blocks) - self.direction_blocks
+        along, number = block >= half, block % half if half else block
+        effective = number >= half - self.effective_blocks
+        if storage == "parameter":
+            kind = (
+                ("effective_direction" if along else "effective") if effective else "direction" if along else "weights"
+            )
+            storage = "workspace" if effective else "direction" if along else "parameter"
+        else:
+            kind = storage
+            storage = "workspace" if storage == "first_gradient" else storage
+        name = f"{kind}_{number + 1}"
         note = ", ".join(self._holds[block])
         return Buffer(name, "matrix", columns, rows, storage=storage, offset=offset, note=note)
 
@@ -80,8 +96,8 @@ class ParameterLayout:
     def named(self) -> tuple[NamedParameter, ...]:
         """The named parameters in the network's own order, as the emitted file lists them."""
         result = []
-        for name, shape in self.shapes.items():
-            cell = self.cells[name]
+        for name in self.rules:
+            shape, cell = self.shapes[name], self.cells[name]
             offset, _, stride = self.blocks[cell.block]
             start = offset + cell.rows[0] * stride + cell.columns[0]
             result.append(NamedParameter(name, shape, start, stride, self.rules[name]))
@@ -101,13 +117,27 @@ def lay_out_parameters(system: System, schedule: Schedule) -> ParameterLayout:
             offset += rows * columns
     for name, shape in system.parameters.items():
         if name not in cells:
-            rows, columns = shape if len(shape) == 2 else (1, shape[0])
+            rows, columns = prod(shape[:-1]), shape[-1]
             cells[name] = Cell(len(blocks), (0, rows), (0, columns))
             blocks.append((offset, rows, columns))
             offset += rows * columns
+    size, own = offset, len(blocks)
+    for weight in system.weights:
+        shapes = weight.shapes()
+        if any(name in uses for name in shapes):
+            columns, row = weight.shape[-1], 0
+            for name, shape in shapes.items():
+                height = prod(shape[:-1])
+                cells[name] = Cell(len(blocks), (row, row + height), (0, columns))
+                row += height
+            blocks.append((offset, row, columns))
+            offset += row * columns
     roles = parameter_roles(system)
     rules = {name: default_rule(ParameterSpec(name, shape, roles[name])) for name, shape in system.parameters.items()}
-    return ParameterLayout(tuple(blocks), cells, dict(system.parameters), rules, offset)
+    return ParameterLayout(
+        tuple(blocks), cells, dict(system.shapes), rules, size,
+        effective_blocks=len(blocks) - own, inner_size=offset - size,
+    )  # fmt: skip
 
 
 def _is_native(product: Product, uses: Counter[str], system: System) -> bool:
@@ -141,18 +171,30 @@ def _count_uses(system: System) -> Counter[str]:
 def parameter_roles(system: System) -> dict[str, str]:
     """The role of every parameter, which decides how it is initialised: see ``initialise.ROLES``."""
     roles: dict[str, str] = {}
+    within = {name: weight for weight in system.weights for name in weight.shapes()}
     for equation in system.equations:
         for term in equation.terms:
             if term.parameter is not None:
-                recurrent = term.delay > 0 and system.signals[term.source].kind == "unit"
-                roles.setdefault(term.parameter, "recurrent_weight" if recurrent else "input_weight")
+                recurrent = term.delay != 0 and system.signals[term.source].kind == "unit"
+                role = "recurrent_weight" if recurrent else "input_weight"
+                for name in _made_of(term.parameter, within):
+                    roles.setdefault(name, role)
         for symbol in equation.expression.free_symbols:
             found = meaning(symbol)
             if isinstance(found, str):
                 alone = symbol in equation.expression.as_ordered_terms()
-                role = "bias" if alone else "diagonal"
-                roles.setdefault(found, "forget_bias" if found in system.forget_biases else role)
+                role = "forget_bias" if found in system.forget_biases else "bias" if alone else "diagonal"
+                for name in _made_of(found, within):
+                    roles.setdefault(name, role)
     for signal in system.signals.values():
         if isinstance(signal.initial, str):
             roles.setdefault(signal.initial, "initial")
+    for weight in system.weights:
+        if weight.operator == "softmax":
+            roles.update(dict.fromkeys(weight.reads(), "delay_logits"))
     return {name: roles.get(name, "bias") for name in system.parameters}
+
+
+def _made_of(name: str, within: Mapping[str, Weight]) -> list[str]:
+    """The names of the parameters of an effective weight; those that a softmax is made of not among them."""
+    return within[name].reads() if name in within else [name]

@@ -77,6 +77,7 @@ class Matrices:
         """A parameter or constant as a matrix."""
         if name in self.constants:
             values = self.constants[name]
+            values = values.reshape(-1, values.shape[-1])
             rows, columns = values.shape
             buffer = Buffer(name, "matrix", columns, rows, storage="constant", values=values)
             return View(buffer, None, 0, columns, rows=(0, rows), transposed=transposed, label=name)

@@ -16,12 +16,12 @@ import sympy
 
 from codegen.functions import PointwiseFunction
 from codegen.ir import Bound, Buffer, Span, Step, View
-from rnngraph.equations import BoundarySum, Contraction, Outer, PointwiseSum, at, meaning, reads_of
+from rnngraph.equations import BoundarySum, Contraction, Outer, PointwiseSum, WeightValue, at, meaning, reads_of
 from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot, sweep_reads
 
 # Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
 GENERATED = re.compile(
-    r"(weights|gradient|direction|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_before$"
+    r"(weights|weight|effective|effective_direction|first_gradient|gradient|direction|matrix_for|blocks_for|scratch|summands|loss_values)_|loss$|.*_(before|after)$"
 )
 
 
@@ -100,16 +100,18 @@ class Places:
         return Place(places[0].buffer, places[0].start, places[-1].stop, places[0].offset)
 
 
-def place_signals(schedule: Schedule, states: Mapping[str, int]) -> Places:
-    """Decide the places. ``states``: the depth of every node whose last values the caller gets."""
-    return _Placement(schedule, states).run()
+def place_signals(schedule: Schedule, states: Mapping[str, int], ahead: Mapping[str, int]) -> Places:
+    """Decide the places. ``states``: the depth of every node whose last values the caller gets; ``ahead``: of those
+    whose first values the caller gets."""
+    return _Placement(schedule, states, ahead).run()
 
 
 class _Placement:
-    def __init__(self, schedule: Schedule, states: Mapping[str, int]) -> None:
+    def __init__(self, schedule: Schedule, states: Mapping[str, int], ahead: Mapping[str, int]) -> None:
         self.schedule = schedule
         self.signals = schedule.signals
         self.states = states
+        self.ahead = ahead
         self.places = Places(schedule)
         self.uses: dict[str, list[Use]] = {name: [] for name in self.signals}
         self.position: dict[str, int] = {}
@@ -128,7 +130,8 @@ class _Placement:
             self._family(product.results)
         for product in products:
             free = all(slot.signal not in self.places.of for slot in product.sources)
-            if product.blocks[0][0].transposed and len(product.sources) > 1 and free:
+            distinct = len({slot.signal for slot in product.sources}) == len(product.sources)
+            if product.blocks[0][0].transposed and len(product.sources) > 1 and free and distinct:
                 self._family([slot.signal for slot in product.sources])
         for product in products:
             if product.biases or len(product.sources) > 1:
@@ -160,8 +163,8 @@ class _Placement:
                 if isinstance(contribution, Outer):
                     self.uses[contribution.left].append(Use(None, contribution.left_delay))
                     self.uses[contribution.right].append(Use(None, contribution.right_delay))
-                elif isinstance(contribution, Contraction):
-                    continue  # the sweep reads it: below
+                elif isinstance(contribution, Contraction | WeightValue):
+                    continue  # the sweep reads it: below; a weight reads no signal
                 elif isinstance(contribution, PointwiseSum):
                     for read in reads_of(contribution.expression):
                         self.uses[read.signal].append(Use(None, read.delay))
@@ -173,30 +176,37 @@ class _Placement:
             self.uses[output].append(Use(None, 0))
         for adjoint in filter(None, system.input_adjoints.values()):
             self.uses[adjoint].append(Use(None, 0))
-        for node, adjoint in system.state_adjoints.items():
-            if adjoint:
-                self._need_boundary(BoundarySum(adjoint, node))
+        for adjoints, ahead in ((system.state_adjoints, False), (system.ahead_adjoints, True)):
+            for node, adjoint in adjoints.items():
+                if adjoint:
+                    self._need_boundary(BoundarySum(adjoint, node, ahead))
 
     def _need_boundary(self, boundary: BoundarySum) -> None:
-        """The adjoint at t <= 0 reads its sources ahead: those keep rows before t = 1, which stay 0."""
-        depth = self.states[boundary.node]
-        for read in reads_of(self.schedule.boundaries.get(boundary.signal, sympy.S.Zero)):
+        """The adjoint at t <= 0 reads its sources ahead: those keep rows before t = 1, which stay 0. That at t > T
+        reads the past of its sources: rows after T."""
+        ahead = boundary.ahead
+        depth = (self.ahead if ahead else self.states)[boundary.node]
+        before, after = self.places.before, self.places.after
+        for read in reads_of(self.schedule.boundaries.get((boundary.signal, ahead), sympy.S.Zero)):
             self.pinned.add(read.signal)
-            self.places.before[read.signal] = max(self.places.before.get(read.signal, 0), depth + read.delay)
-            self.places.after[read.signal] = max(self.places.after.get(read.signal, 0), -read.delay)
+            lead, lag = (read.delay, depth - read.delay) if ahead else (depth + read.delay, -read.delay)
+            before[read.signal] = max(before.get(read.signal, 0), lead)
+            after[read.signal] = max(after.get(read.signal, 0), lag)
 
     def _measure_padding(self) -> None:
         before, after = self.places.before, self.places.after
         for name, uses in self.uses.items():
             before[name] = max([before.get(name, 0), self.states.get(name, 0), *(use.delay for use in uses)])
-            after[name] = max([after.get(name, 0), *(-use.delay for use in uses)])
+            after[name] = max([after.get(name, 0), self.ahead.get(name, 0), *(-use.delay for use in uses)])
 
     def _keeps_history(self, name: str) -> bool:
         """Whether values beyond the present one are needed: by another component, or later than one step."""
-        number = self.schedule.component_of.get(name)
-        if number is None or not self.schedule.components[number].loop or name in self.pinned:
+        if name not in self.position or name in self.pinned:  # given from outside, or read at t <= 0
             return True
-        if self.states.get(name, 0) > 1:
+        number = self.schedule.component_of[name]
+        if not self.schedule.components[number].loop:
+            return True
+        if self.states.get(name, 0) > 1 or self.ahead.get(name, 0) > 1:
             return True
         next_step = -1 if self.schedule.components[number].backward else 1
         for use in self.uses[name]:

@@ -149,7 +149,7 @@ class SweepLowering:
     def _operand(self, symbol: Expression) -> Operand:
         found = meaning(symbol)
         if isinstance(found, str):
-            matrix = found in self.schedule.system.constants or len(self.schedule.system.parameters[found]) == 2
+            matrix = found in self.schedule.system.constants or len(self.schedule.system.shapes[found]) == 2
             return Lifted(self.matrix(found), "matrix" if matrix else "units")
         if found.signal in self.buffers:
             return RowView(self.buffers[found.signal], found.delay)

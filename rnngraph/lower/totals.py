@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import sympy
 
@@ -17,12 +17,14 @@ from rnngraph.equations import (
     Outer,
     PointwiseSum,
     Total,
+    WeightValue,
     at,
     meaning,
     symbols_of,
 )
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.places import Places
+from rnngraph.lower.weights import WeightsLowering
 from rnngraph.schedule import Product, Schedule, Slot
 
 OLD = sympy.Symbol("old", real=True)
@@ -34,36 +36,80 @@ class TotalsLowering:
     """Emits the totals of a schedule; ``operands`` binds the symbols of an expression for all t at once."""
 
     def __init__(
-        self, schedule: Schedule, places: Places, layout: ParameterLayout, states: Mapping[str, int], operands: Operands
+        self,
+        schedule: Schedule,
+        places: Places,
+        layout: ParameterLayout,
+        states: Mapping[str, int],
+        ahead: Mapping[str, int],
+        operands: Operands,
+        weights: WeightsLowering,
     ) -> None:
         self.schedule = schedule
         self.places = places
         self.layout = layout
         self.states = states
+        self.ahead = ahead
         self.operands = operands
+        self.weights = weights
+        self.storage = "gradient"  # where the gradients go that are computed now
+        self.views: dict[str, View] = {}  # of the totals
         self.statements: list[Statement] = []
         self.left: dict[str, list[Contribution]] = {}
         self.started: set[str] = set()
-        self.scratch: dict[str, Buffer] = {}
+        self.scratch: dict[tuple[str, bool], Buffer] = {}
         self.note_of: dict[str, str] = {}
 
     def run(self, notes: Mapping[str, str]) -> None:
-        """Append every total to ``statements``, in order: the loss, then the gradients."""
-        gradients = [total for total in self.schedule.system.totals if total.of is not None]
-        self.note_of = {total.of: notes.get(total.name, "") for total in gradients if total.of is not None}
+        """Append every total to ``statements``, in order: the loss, then the gradients but for ``through_weights``."""
         for total in self.schedule.system.totals:
             if total.kind == "loss":
                 self._loss(total, notes.get(total.name, ""))
+        kinds = [total.kind for total in self.schedule.system.totals if total.of is not None]
+        for kind in dict.fromkeys(kinds):  # a tangent needs some of the gradients whose tangents it is
+            self.storage = "gradient" if kind == kinds[-1] else "first_gradient"
+            self._gradients([total for total in self.schedule.system.totals if total.of and total.kind == kind], notes)
+
+    def _gradients(self, gradients: Sequence[Total], notes: Mapping[str, str]) -> None:
+        """The gradients of one kind, but for what comes through effective weights."""
+        self.note_of = {total.of: notes.get(total.name, "") for total in gradients if total.of is not None}
         self.left = {
-            total.of: [piece for piece in total.contributions if not isinstance(piece, Contraction)]
+            total.of: [piece for piece in total.contributions if not isinstance(piece, Contraction | WeightValue)]
             for total in gradients
             if total.of is not None
         }
+        self.started = set()
         for item in self.schedule.items():
             if isinstance(item, Product) and not item.blocks[0][0].transposed:
                 self._packed(item)
         for total in gradients:
+            assert total.of is not None
+            self.views[total.name] = self._gradient(total.of)
             self._remaining(total, notes.get(total.name, ""))
+
+    def _gradient(self, name: str) -> View:
+        """Where the gradient by a parameter or effective weight goes."""
+        return self.layout.view(name, self.storage)
+
+    def through_weights(self, notes: Mapping[str, str]) -> None:
+        """What comes back through effective weights, after all else. A gradient that nothing else adds to is written
+        where it goes."""
+        wanted: dict[str, list[Total]] = {}
+        for total in self.schedule.system.totals:
+            for piece in total.contributions:
+                if isinstance(piece, WeightValue):
+                    wanted.setdefault(piece.weight, []).append(total)
+        targets = {
+            weight: self.views[totals[0].name]
+            for weight, totals in wanted.items()
+            if len(totals) == 1 and len(totals[0].contributions) == 1
+        }
+        self.weights.gradient = lambda name: self.views[name]
+        self.statements += self.weights.backward(targets)
+        for weight, totals in wanted.items():
+            for total in totals:
+                if weight not in targets and total.of is not None:
+                    self._add(total.of, self.weights.view(weight), notes.get(total.name, ""))
 
     def _loss(self, total: Total, note: str) -> None:
         scalar = View(Buffer(total.name, "scalar", 1), None, 0, 1, label=total.name)
@@ -163,7 +209,7 @@ class TotalsLowering:
         numbers = {self.layout.cells[name].block for name in names}
         if len(numbers) > 1 or len(set(names)) < len(names):
             return None
-        buffer = self.layout.buffer(numbers.pop(), "gradient")
+        buffer = self.layout.buffer(numbers.pop(), self.storage)
         area = sum(
             (cell.rows[1] - cell.rows[0]) * (cell.columns[1] - cell.columns[0])
             for cell in (self.layout.cells[name] for name in names)
@@ -205,7 +251,7 @@ class TotalsLowering:
             self._add(bias, part, "")
 
     def _add(self, name: str, part: View, note: str) -> None:
-        target = self.layout.view(name, "gradient")
+        target = self._gradient(name)
         if name in self.started:
             self.statements.append(Assign(target, OLD + NEW, ((OLD, target), (NEW, part)), note=note))
         else:
@@ -217,7 +263,7 @@ class TotalsLowering:
     def _remaining(self, total: Total, note: str) -> None:
         name = total.of
         assert name is not None
-        target = self.layout.view(name, "gradient")
+        target = self._gradient(name)
         for contribution in self.left[name]:
             if isinstance(contribution, Outer):
                 self._outer(name, contribution, note)
@@ -227,7 +273,8 @@ class TotalsLowering:
             elif isinstance(contribution, BoundarySum):
                 self._initial_value(name, contribution, note)
             self.started.add(name)
-        if name not in self.started:
+        through_weights = any(isinstance(piece, WeightValue) for piece in total.contributions)
+        if name not in self.started and not (through_weights and not self.schedule.system.online):
             swept = any(isinstance(piece, Contraction) for piece in total.contributions)  # noted where it is added up
             self.statements.append(Fill(target, 0.0, note="" if swept else note))
             self.started.add(name)
@@ -236,7 +283,7 @@ class TotalsLowering:
         left = self.places.of[outer.left].span(outer.left_delay, outer.left)
         right = self.places.of[outer.right].span(outer.right_delay, outer.right)
         left = dataclasses.replace(left, transposed=True)
-        target = self.layout.view(name, "gradient")
+        target = self._gradient(name)
         if target.whole and name not in self.started:
             self.statements.append(MatMul(target, left, right, note=note))
             return
@@ -245,32 +292,34 @@ class TotalsLowering:
         self._add(name, scratch, "")
 
     def _initial_value(self, name: str, boundary: BoundarySum, note: str) -> None:
-        target = self.layout.view(name, "gradient")
+        target = self._gradient(name)
         if name not in self.started:
             self.statements.append(Fill(target, 0.0))
-        values = self.boundary_values(boundary.signal, boundary.node)
+        values = self.boundary_values(boundary.signal, boundary.node, boundary.ahead)
         if values is not None:
-            self.statements.append(Reduce(target, "rows", values, True, unless_state=boundary.node, note=note))
+            given = self.schedule.system.ahead_names[boundary.node] if boundary.ahead else boundary.node
+            self.statements.append(Reduce(target, "rows", values, True, unless_state=given, note=note))
 
-    def boundary_values(self, signal: str, node: str) -> View | None:
-        """The adjoint of ``node`` at t = 1-depth..0, in a scratch buffer; None when it is 0."""
-        depth = self.states[node]
-        expression = self.schedule.boundaries.get(signal)
+    def boundary_values(self, signal: str, node: str, ahead: bool = False) -> View | None:
+        """The adjoint of ``node`` at t = 1-depth..0, or at T+1..T+depth, in a scratch buffer; None when it is 0."""
+        depth = (self.ahead if ahead else self.states)[node]
+        expression = self.schedule.boundaries.get((signal, ahead))
         if expression is None:
             return None
         size = self.schedule.signals[signal].size
-        buffer = Buffer(f"{signal}_before", "sequence", size, length=Bound(depth))
+        buffer = Buffer(f"{signal}_{'after' if ahead else 'before'}", "sequence", size, length=Bound(depth))
         view = View(buffer, Span(Bound(0), Bound(depth)), 0, size, label=buffer.name)
-        if node not in self.scratch:
-            self.scratch[node] = buffer
+        if (node, ahead) not in self.scratch:
+            self.scratch[node, ahead] = buffer
             operands = []
             for symbol in symbols_of(expression):
                 read = meaning(symbol)
                 assert not isinstance(read, str)
                 place = self.places.of[read.signal]
-                start = place.offset - depth - read.delay
-                operands.append((symbol, place.rows(Bound(start), Bound(start + depth), read.signal)))
-            note = f"{signal}(t) for t = {1 - depth}..0"
+                start = place.offset - read.delay - (0 if ahead else depth)
+                rows = Bound(start, int(ahead)), Bound(start + depth, int(ahead))
+                operands.append((symbol, place.rows(*rows, read.signal)))
+            note = f"{signal}(t) for t = " + (f"T+1..T+{depth}" if ahead else f"{1 - depth}..0")
             self.statements.append(Assign(view, rewrite_in_primitives(expression), tuple(operands), note=note))
         return view
 

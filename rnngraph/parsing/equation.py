@@ -12,10 +12,12 @@ exact rational (a decimal is taken as written: 0.1 is 1/10), so that derivations
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import sympy
 
+from codegen.functions import FUNCTIONS
 from rnngraph.errors import EquationError
 from rnngraph.model import Expression
 from rnngraph.parsing.from_sympy import rebuild
@@ -57,3 +59,14 @@ def parse_equation(text_or_sympy: object, names: Collection[str], where: str) ->
             f"a nesting depth of at most {MAX_DEPTH}",
             "split it into several nodes",
         ) from None
+
+
+def written_names(text_or_sympy: object) -> frozenset[str]:
+    """The names in an expression that are no functions, for expressions whose names are free. Nothing is checked here;
+    ``parse_equation`` refuses what is no expression."""
+    if isinstance(text_or_sympy, sympy.Basic):
+        return frozenset(str(symbol) for symbol in text_or_sympy.free_symbols)
+    if not isinstance(text_or_sympy, str):
+        return frozenset()
+    words = re.findall(r"(?<![\w.])[^\W\d]\w*(?!\w)(?!\s*\()", text_or_sympy)
+    return frozenset(normalize_name(word) for word in words) - FUNCTIONS.keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from rnngraph.schedule.components import order_components
+from rnngraph.schedule.components import in_one_loop, order_components
 from rnngraph.schedule.items import Schedule
 from rnngraph.schedule.packing import pack
 from rnngraph.schedule.share import share_function_values
@@ -32,3 +32,16 @@ def build_schedule(system: System) -> Schedule:
         for signal in item.defines
     }
     return Schedule(whole, signals, components, component_of, boundaries, swept)
+
+
+def build_stream_schedule(system: System) -> Schedule:
+    """The forward ``system`` -> a Schedule of one loop, which goes through all that one time step computes.
+
+    The inputs belong to the loop as well: what a step is given is read in that step. No equation may read ahead.
+    """
+    shared = share_function_values(system)
+    items, signals = pack(shared)
+    inputs = [name for name, signal in signals.items() if signal.kind == "input"]
+    component = in_one_loop(inline_once_used(items, shared, signals), inputs)
+    inside = [signal for item in component.items for signal in item.defines]
+    return Schedule(shared, signals, (component,), dict.fromkeys([*inputs, *inside], 0))

@@ -54,8 +54,21 @@ def _component(items: Sequence[Item], graph: nx.DiGraph, indices: list[int]) -> 
             "delays of one sign in a loop",
             "remove the look-ahead or the delay from the loop",
         )
+    return Component(_in_running_order(items, graph, indices), loop=True, backward=min(delays) < 0)
+
+
+def in_one_loop(items: Sequence[Item], inputs: Sequence[str]) -> Component:
+    """All items as one loop forward in time, whether they need one or not: what a stream computes step by step."""
+    order = _in_running_order(items, dependencies(items), range(len(items)))
+    return Component(order, loop=True, inputs=tuple(inputs))
+
+
+def _in_running_order(items: Sequence[Item], graph: nx.DiGraph, indices: Sequence[int]) -> tuple[Item, ...]:
+    """The items of a loop, each after those that it reads at the same t."""
     same_time = nx.DiGraph()
     same_time.add_nodes_from(indices)
-    same_time.add_edges_from((a, b) for a, b in edges if 0 in graph.edges[a, b]["delays"])
-    order = nx.lexicographical_topological_sort(same_time)
-    return Component(tuple(items[index] for index in order), loop=True, backward=min(delays) < 0)
+    inside = set(indices)
+    same_time.add_edges_from(
+        (a, b) for a in indices for b in graph.successors(a) if b in inside and 0 in graph.edges[a, b]["delays"]
+    )
+    return tuple(items[index] for index in nx.lexicographical_topological_sort(same_time))

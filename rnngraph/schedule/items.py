@@ -91,25 +91,29 @@ Item = Product | Pointwise | UnitReduction
 
 @dataclass(frozen=True)
 class Component:
-    """Items in the order in which they run; ``loop`` when they are stepped, ``backward`` when from t = T to 1."""
+    """Items in the order in which they run; ``loop`` when they are stepped, ``backward`` when from t = T to 1.
+
+    ``inputs``: those whose value at t belongs to step t, so that a stream can run the loop; none where whole sequences
+    are given."""
 
     items: tuple[Item, ...]
     loop: bool = False
     backward: bool = False
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Schedule:
     """The components of ``system`` in an order that can run. ``signals`` has those of the system and the new ones:
     product results, shared function values, factors taken out of loops. ``boundaries`` has, for each adjoint that is
-    wanted at t <= 0, the part of its equation that reaches there from t >= 1. ``sweep`` has
-    the equations of signals with rows, in running order: they are stepped after all components."""
+    wanted at t <= 0 (False) or at t > T (True), the part of its equation that reaches there from 1..T. ``sweep``
+    has the equations of signals with rows, in running order: they are stepped after all components."""
 
     system: System
     signals: Mapping[str, Signal]
     components: tuple[Component, ...]
     component_of: Mapping[str, int] = field(default_factory=dict)
-    boundaries: Mapping[str, Expression] = field(default_factory=dict)
+    boundaries: Mapping[tuple[str, bool], Expression] = field(default_factory=dict)
     sweep: tuple[Equation, ...] = ()
 
     def items(self) -> list[Item]:

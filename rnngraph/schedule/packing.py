@@ -9,7 +9,7 @@ tangent's loop, and the direction's vector holds their matrix as the parameters'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import networkx as nx
@@ -17,9 +17,11 @@ import sympy
 
 from rnngraph.equations import Equation, Expression, Signal, Term, at, fresh_name, meaning, parameter, reads_of
 from rnngraph.schedule.items import Block, Item, Pointwise, Product, Slot, UnitReduction
+from rnngraph.schedule.simplify import boundary_signals
 from rnngraph.system import System
 
 Key = tuple[object, ...]
+WIDEST_STACK = 4  # deltas of up to so many times the result's units are stacked; measured with 16 taps
 Member = tuple[str, dict[tuple[Slot, int], Block], str | None]  # result, weight by slot, bias
 
 
@@ -33,6 +35,7 @@ class _Packing:
         self.system = system
         self.signals: dict[str, Signal] = dict(system.signals)
         self.loop_of = _loops(system)
+        self.boundaries = {signal for signal, _ in boundary_signals(system)}
         # Per group: the results with, for each, the weights by slot (and the bias).
         self.groups: dict[Key, list[Member]] = {}
         # Where each weight stands in its forward product: the backward product keeps that order, so that its matrix is
@@ -90,8 +93,19 @@ class _Packing:
             blocks = {slot: _block(term) for slot, term in zip(slots, terms, strict=True)}
             self.groups.setdefault(key, []).append((name, blocks, bias))
             rest = rest + at(name)
+        ahead = self._read_ahead(equation, backward)
+        if ahead:
+            alone = len(equation.terms) == len(ahead) and rest == 0
+            name = equation.signal if alone else self._result(equation.signal, "from_all_taps")
+            slots = _numbered(Slot(term.source, term.delay) for term in ahead)
+            blocks = {slot: _block(term) for slot, term in zip(slots, ahead, strict=True)}
+            key = ("ahead", None, ahead[0].parameter in directions, tuple(sorted(slots, key=str)))
+            self.groups.setdefault(key, []).append((name, blocks, None))
+            rest = rest + at(name)
         parts: dict[tuple[int, object, bool], list[Term]] = {}
         for term in backward:
+            if term in ahead:
+                continue
             part = term.delay, self._inside(equation.signal, [term]), term.parameter in directions
             parts.setdefault(part, []).append(term)
         for (delay, inside, is_along), terms in parts.items():
@@ -107,6 +121,31 @@ class _Packing:
             self.groups.setdefault(key, []).append((name, blocks, None))
             rest = rest + at(name, delay)
         return rest
+
+    def _read_ahead(self, equation: Equation, backward: Sequence[Term]) -> list[Term]:
+        """The terms that read the same deltas at several times, outside of loops: these are stacked and multiplied by
+        all their weights in one product, unless they are much wider than the result.
+
+        What is wanted outside of 1..T too is left out: there only some of the deltas exist.
+        """
+        if equation.signal in self.boundaries:
+            return []
+        times: dict[tuple[str, bool], set[int]] = {}
+        for term in backward:
+            if self._inside(equation.signal, [term]) is None:
+                times.setdefault((term.source, term.parameter in self.system.directions), set()).add(term.delay)
+        size = self.signals[equation.signal].size
+        stacked = {
+            source
+            for source, delays in times.items()
+            if len(delays) > 1 and self.signals[source[0]].size <= WIDEST_STACK * size
+        }
+        along = {along for _, along in stacked}
+        return [
+            term
+            for term in backward
+            if len(along) == 1 and (term.source, term.parameter in self.system.directions) in stacked
+        ]
 
     def _bias(self, equation: Equation, along: bool) -> str | None:
         """The vector parameter that is added as it is, if any; ``along`` asks for one of the direction."""

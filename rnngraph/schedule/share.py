@@ -37,7 +37,7 @@ def share_function_values(system: System) -> System:
     repeated = [application for application, count in counts.items() if count > 1 and application not in known]
     for application in sorted(repeated, key=lambda found: (found.count_ops(), str(found))):
         name = fresh_name(_name(application), signals)
-        signals[name] = Signal(name, _size(application, signals, system.parameters), "auxiliary")
+        signals[name] = Signal(name, _size(application, signals, system.shapes), "auxiliary")
         known[application] = at(name)
         created.append((name, application))
 

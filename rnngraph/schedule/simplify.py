@@ -12,7 +12,6 @@ from rnngraph.equations import (
     BoundarySum,
     Expression,
     PointwiseSum,
-    Read,
     Signal,
     at,
     fresh_name,
@@ -35,7 +34,9 @@ def inline_once_used(
     keeping, and the activations of one layer are computed together).
     """
     uses: Counter[str] = Counter()
-    elsewhere: set[str] = set(system.input_adjoints.values()) | set(system.state_adjoints.values())
+    elsewhere: set[str] = {
+        *system.input_adjoints.values(), *system.state_adjoints.values(), *system.ahead_adjoints.values()
+    }  # fmt: skip
     elsewhere.update(kept_for_sweep)
     for total in system.totals:
         for contribution in total.contributions:
@@ -135,28 +136,34 @@ class _Hoisting:
         return any(isinstance(meaning(symbol), str) for symbol in symbols_of(expression))
 
 
-def boundary_parts(items: Sequence[Item], system: System) -> dict[str, Expression]:
-    """For each adjoint that is wanted at t <= 0 (states, learned initial values): what reaches it from t >= 1."""
-    wanted = set(filter(None, system.state_adjoints.values()))
+def boundary_signals(system: System) -> set[tuple[str, bool]]:
+    """The adjoints that are wanted at t <= 0 or, where they lie ahead (True), at t > T, too: of states and of learned
+    initial values."""
+    wanted = {(adjoint, False) for adjoint in system.state_adjoints.values() if adjoint}
+    wanted |= {(adjoint, True) for adjoint in system.ahead_adjoints.values() if adjoint}
     for total in system.totals:
-        wanted.update(piece.signal for piece in total.contributions if isinstance(piece, BoundarySum))
-    return {
-        item.signal: part
-        for item in items
-        if isinstance(item, Pointwise) and item.signal in wanted and (part := boundary_part(item.expression)) != 0
+        wanted.update((piece.signal, piece.ahead) for piece in total.contributions if isinstance(piece, BoundarySum))
+    return wanted
+
+
+def boundary_parts(items: Sequence[Item], system: System) -> dict[tuple[str, bool], Expression]:
+    """For each adjoint that is wanted outside of 1..T (``boundary_signals``): what reaches it from 1..T."""
+    bodies = {item.signal: item.expression for item in items if isinstance(item, Pointwise)}
+    parts = {
+        (signal, ahead): boundary_part(bodies[signal], ahead)
+        for signal, ahead in sorted(boundary_signals(system))
+        if signal in bodies
     }
+    return {key: part for key, part in parts.items() if part != 0}
 
 
-def boundary_part(expression: Expression) -> Expression:
-    """The part of an adjoint's expression that reaches from t <= 0 into the sequence: the summands that read ahead."""
+def boundary_part(expression: Expression, ahead: bool = False) -> Expression:
+    """The part of an adjoint's expression that reaches from t <= 0 into the sequence: the summands that read ahead.
+    With ``ahead`` that which reaches from t > T: those that read the past."""
     return sympy.Add(
         *(
             summand
             for summand in sympy.Add.make_args(expression)
-            if (reads := reads_of(summand)) and all(_ahead(read) for read in reads)
+            if (reads := reads_of(summand)) and all(read.delay > 0 if ahead else read.delay < 0 for read in reads)
         )
     )
-
-
-def _ahead(read: Read) -> bool:
-    return read.delay < 0

@@ -46,7 +46,7 @@ def split_sweep(system: System) -> tuple[System, tuple[Equation, ...]]:
                 return expression
             if expression not in factors:
                 sizes = [signals[read.signal].size for read in reads_of(expression)]
-                sizes += [system.parameters[found][0] for symbol in expression.free_symbols
+                sizes += [system.shapes[found][0] for symbol in expression.free_symbols
                           if isinstance(found := meaning(symbol), str)]  # fmt: skip
                 name = fresh_name(f"factor_{owner}", signals)
                 signals[name] = Signal(name, max(sizes), "factor", owner)
@@ -100,7 +100,7 @@ def _moves(expression: Expression, system: System) -> bool:
     for symbol in symbols_of(expression):
         found = meaning(symbol)
         if isinstance(found, str):
-            if found in system.constants or len(system.parameters[found]) == 2:
+            if found in system.constants or len(system.shapes[found]) == 2:
                 return True
         elif is_along_rows(symbol) or system.signals[found.signal].rows:
             return True

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rnngraph.errors import DataError
 from rnngraph.model import Model
+from rnngraph.transform.parameters import explicit_parameters
 from rnngraph.validate import validate
 from rnngraph.words import clip, nearest
 
@@ -53,10 +54,8 @@ def fold(
             chosen[node] = known
     taken = {str(node) for node in graph}
     inner = {node: _fresh(f"{node}_scaled", taken) for node in chosen}
-    folded = nx.relabel_nodes(_with_names(graph, chosen), inner, copy=True)
-    # Both graphs have the same nodes and edges in the same order, hence their parameters too.
-    renamed = dict(zip(model.parameters, validate(folded).parameters, strict=True))
-    values = {renamed[name]: np.array(value) for name, value in params.items()}
+    folded = nx.relabel_nodes(explicit_parameters(graph), inner, copy=True)
+    values = {name: np.array(value) for name, value in params.items()}
     for node, name in chosen.items():
         attributes = dict(folded.nodes[inner[node]])
         size, kind = attributes["size"], attributes["kind"]
@@ -73,23 +72,6 @@ def fold(
             folded.add_node(node, kind="output", size=size, bias=bias)
             folded.add_edge(inner[node], node, structure="fixed", value=np.diag(diagonal))
     return folded, {name: values[name] for name in validate(folded).parameters}
-
-
-def _with_names(graph: nx.MultiDiGraph, renamed: Collection[Hashable]) -> nx.MultiDiGraph:
-    """A copy in which the parameters that are named after a node to be renamed have their name written down."""
-    named = graph.copy()
-    for source, destination, attributes in named.edges(data=True):
-        weighted = attributes.get("port", "s") == "s" and attributes.get("structure") not in ("identity", "fixed")
-        unnamed = attributes.get("parameter") is None and attributes.get("weight") is None
-        if weighted and unnamed and (source in renamed or destination in renamed):
-            attributes["parameter"] = f"W_{source}_{destination}"
-    for node in renamed:
-        attributes = named.nodes[node]
-        has_sum = any(each.get("port", "s") == "s" for _, _, each in named.in_edges(node, data=True))
-        bias = attributes.get("bias")
-        if (has_sum and bias is None) or (bias is not None and not isinstance(bias, str) and bias):
-            attributes["bias"] = f"b_{node}"
-    return named
 
 
 def _check_known(model: Model, name: str, known: str, offset: Mapping[str, Array]) -> None:

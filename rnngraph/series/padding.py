@@ -81,6 +81,7 @@ def join(parts: Sequence[Prepared], where: str, always_weights: bool = False) ->
         tuple(length for part in parts for length in part.lengths),
         first.dropped,
         first.warmup,
+        first.ahead,
     )
 
 

@@ -56,7 +56,8 @@ def prepare(
         the target of step t is the sample of t + horizon; one number, or one for each output.
     fill
         "samples": the first D samples, D the longest delay out of an input or out of an output with a series, go into
-        the state; the rest is the sequence, so that no step reads zeros in place of samples. "initial": all samples are
+        the state; the rest is the sequence, so that no step reads zeros in place of samples. Where an input is read
+        ahead, the last samples go into the state likewise. "initial": all samples are
         steps; inputs are 0 and nodes at their initial value before the first.
     warmup
         how many of the first steps get the weight 0. Unless given: with "samples", those that still depend on the
@@ -86,6 +87,13 @@ def prepare(
         _prepared(entry, weight, plan, columns, f"series[{number}]")
         for number, (entry, weight) in enumerate(zip(series, every, strict=True))
     ]
+    lengths = sorted({part.lengths[0] for part in parts})
+    if len(lengths) > 1 and model.ahead_depths:
+        raise DataError(
+            "series", f"sequences of {lengths[0]} to {lengths[-1]} steps for a network that looks ahead",
+            "one length, as the network would read the padding of the shorter ones",
+            "prepare each length by itself, and give fit the list",
+        )  # fmt: skip
     return join(parts, "series")
 
 
@@ -100,6 +108,11 @@ class _Plan:
     horizons: Mapping[str, int]
     fill: str
     warmup: int | None
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the inputs."""
+        return [node.name for node in self.model.inputs]
 
     def depth(self, name: str, arrays: Mapping[str, Array]) -> int:
         """How many samples of a node's series go into its state."""
@@ -151,10 +164,11 @@ def _prepared(series: object, weights: object, plan: _Plan, columns: Columns, wh
     arrays = _arrays(series, plan, columns, where)
     samples, batch = next(iter(arrays.values())).shape[:2]
     depths = {name: plan.depth(name, arrays) for name in arrays}
-    dropped, ahead = max(depths.values()), max(plan.horizons.values())
-    stop = samples - ahead  # samples that a look-ahead needs would be taken off here, too
+    after = {name: plan.model.ahead(name) for name in plan.inputs} if plan.fill == "samples" else {}
+    dropped, ahead = max(depths.values()), max([*plan.horizons.values(), *after.values()])
+    stop = samples - ahead
     if stop <= dropped:
-        needs = f"{dropped} for the state" + (f" and {ahead} for the horizon" if ahead else "")
+        needs = f"{dropped} for the state" + (f" and {ahead} for the horizon or the look-ahead" if ahead else "")
         remedy = "give a longer series, or fill='initial'" if dropped else "give a longer series"
         raise DataError(where, f"{samples} samples", f"at least {dropped + ahead + 1}: {needs}, and one step", remedy)
 
@@ -165,6 +179,9 @@ def _prepared(series: object, weights: object, plan: _Plan, columns: Columns, wh
     inputs = {node.name: cut(node.name, dropped, stop) for node in plan.model.inputs}
     targets = {name: cut(name, dropped, stop) for name in plan.losses}
     state = {name: cut(name, dropped - depth, dropped) for name, depth in depths.items() if depth > 0}
+    beyond = {key: name for name, key in plan.model.ahead_names().items() if name in after}
+    for key, name in beyond.items():
+        state[key] = cut(name, stop, stop + after[name])
     counted = None if weights is None else _weights(weights, samples, batch, where)[dropped:stop]
     masked = _masked_steps(plan, set(state))
     steps = stop - dropped
@@ -176,7 +193,7 @@ def _prepared(series: object, weights: object, plan: _Plan, columns: Columns, wh
     if masked:
         counted = np.ones((steps, batch)) if counted is None else counted.copy()
         counted[:masked] = 0.0
-    return Prepared(inputs, targets, counted, state, (steps,) * batch, dropped, masked)
+    return Prepared(inputs, targets, counted, state, (steps,) * batch, dropped, masked, beyond)
 
 
 def _arrays(series: object, plan: _Plan, columns: Columns, where: str) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +19,8 @@ class Prepared(Mapping[str, Any]):
 
     ``inputs`` (T, batch, size) and ``targets`` (T, batch, size), or integers (T, batch), by node; ``weights`` (T,
     batch), 0 where a step does not count, or None where all do; ``state`` (depth, batch, size) by node, the values
-    before the first step, oldest first. ``lengths``: the steps of each sequence without its padding. ``dropped``: how
+    before the first step, oldest first; those in ``ahead`` (name in the state -> input) lie after the last step, for a
+    network that looks ahead. ``lengths``: the steps of each sequence without its padding. ``dropped``: how
     many samples of each series went into the state. ``warmup``: how many of the first steps do not count, as they
     depend on what the samples do not tell.
 
@@ -35,6 +36,7 @@ class Prepared(Mapping[str, Any]):
     lengths: tuple[int, ...]
     dropped: int = 0
     warmup: int = 0
+    ahead: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def data(self) -> tuple[dict[str, Array], dict[str, Array], Array | None, dict[str, Array]]:

@@ -51,8 +51,9 @@ class Scaling:
 
         ``series``: a mapping from names to arrays, a table, or a list of such sequences, as ``rnngraph.prepare`` takes
         them: (samples,), (samples, units) or (samples, batch, units), each unit with a scale of its own over all
-        samples and sequences. ``kind``: "standard", to mean 0 and standard deviation 1, or "minmax", to ``limits``.
-        ``leave``: names that are not scaled, such as numbers of classes.
+        samples and sequences. Two axes are samples and units: several sequences of one unit are (samples, batch, 1).
+        ``kind``: "standard", to mean 0 and standard deviation 1, or "minmax", to ``limits``. ``leave``: names that are
+        not scaled, such as numbers of classes.
 
         Raises DataError for NaN, infinity and what is no series of numbers, OptionError for an unknown kind or name.
         """

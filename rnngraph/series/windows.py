@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,7 +28,8 @@ def windows(data: object, length: int, stride: int | None = None, warmup: int | 
     forgets in them that it did not start from its state at that time.
 
     Where the data have a state, as ``prepare`` fills it, each window has its own: the samples before it of the inputs,
-    and of the targets of outputs that are fed back. Without one, windows start from the initial values.
+    and of the targets of outputs that are fed back, and the samples after it of inputs that are read ahead. Without a
+    state, windows start from the initial values.
 
     Raises DataError for bad data and for a state of nodes that have no samples, OptionError for a length beyond that of
     the sequences and for a stride or warm-up out of range.
@@ -44,14 +46,17 @@ def windows(data: object, length: int, stride: int | None = None, warmup: int | 
         raise OptionError("length", str(length), f"at most {longest} steps", "give shorter windows")
     found = []
     for number, part in enumerate(parts):
-        cut = _windows(part, length, every, warmup, f"data[{number}]" if len(parts) > 1 else "data")
+        ahead = whole.ahead if whole else {}
+        cut = _windows(part, length, every, warmup, ahead, f"data[{number}]" if len(parts) > 1 else "data")
         found += [] if cut is None else [cut]
     if not found:
         raise DataError("data", "windows without a step that counts", "a weight > 0 in one", "give a shorter warmup")
     return dataclasses.replace(join(found, "data"), dropped=whole.dropped if whole else 0, warmup=warmup)
 
 
-def _windows(part: Batch, length: int, stride: int, warmup: int, where: str) -> Prepared | None:
+def _windows(
+    part: Batch, length: int, stride: int, warmup: int, ahead: Mapping[str, str], where: str
+) -> Prepared | None:
     starts = range(0, part.length - length + 1, stride)
     if not starts:
         return None
@@ -63,7 +68,12 @@ def _windows(part: Batch, length: int, stride: int, warmup: int, where: str) -> 
     values = {
         "inputs": {name: _cut(array, starts, length) for name, array in part.inputs.items()},
         "targets": {name: _cut(array, starts, length) for name, array in part.targets.items()},
-        "state": {name: _states(part, name, starts, where) for name in part.state or {}},
+        "state": {
+            name: _following(part, name, ahead[name], starts, length)
+            if name in ahead
+            else _states(part, name, starts, where)
+            for name in part.state or {}
+        },
     }
     if weights is not None and not (counted := weights.any(axis=0)).all():
         weights = weights[:, counted]
@@ -71,7 +81,7 @@ def _windows(part: Batch, length: int, stride: int, warmup: int, where: str) -> 
         if not counted.any():
             return None
     batch = next(iter(values["inputs"].values())).shape[1]
-    return Prepared(values["inputs"], values["targets"], weights, values["state"], (length,) * batch)
+    return Prepared(values["inputs"], values["targets"], weights, values["state"], (length,) * batch, ahead=ahead)
 
 
 def _cut(array: Array, starts: range, length: int) -> Array:
@@ -91,3 +101,11 @@ def _states(part: Batch, name: str, starts: range, where: str) -> Array:
         )  # fmt: skip
     known = state if series is None else np.concatenate([state, series])
     return _cut(known, starts, state.shape[0])
+
+
+def _following(part: Batch, name: str, source: str, starts: range, length: int) -> Array:
+    """The first values of an input after each window: (depth, windows * batch, size)."""
+    assert part.state is not None
+    state = part.state[name]
+    known = np.concatenate([part.inputs[source], state])
+    return _cut(known, range(starts.start + length, starts.stop + length, starts.step), state.shape[0])

@@ -93,7 +93,10 @@ class _Problem:
                 directions = _directions(array, rng)
                 error = max(self._error(array, np.asarray(derived[name]), direction, loss) for direction in directions)
                 compared = f"a random direction and {len(directions) - 1} of {array.size} entries, {detail}"
-                rows.append(row("differences", title.format(name), error, TOLERANCE, compared))
+                quantity = title.format(name)
+                if array is self.state.get(name) and name in self.kernel.program.ahead:
+                    quantity = quantity.replace("t<=0", "t>T")
+                rows.append(row("differences", quantity, error, TOLERANCE, compared))
         return rows
 
     def _error(self, array: Array, derived: Array, direction: Array, loss: float) -> float:

@@ -33,7 +33,7 @@ ATTEMPTS = 20
 def check_dot_product(model: Model, loss: object, seed: int) -> list[VerificationRow]:
     """Rows named as by the other checks: dL/dW for each parameter, here with L = <u, outputs>, and L itself."""
     forward = derive_model(model)
-    T = min(max(forward.state_depths.values(), default=0) + 3, MOST_STEPS)
+    T = min(max([0, *forward.state_depths.values(), *forward.ahead_depths.values()]) + 3, MOST_STEPS)
     linear = with_loss(forward, "y*target")  # <u, y> up to the loss's weights and its mean over units
     with np.errstate(all="ignore"):  # values outside a function's domain are drawn anew
         for attempt in range(ATTEMPTS):
@@ -91,6 +91,10 @@ def _data(system: System, T: int, rng: np.random.Generator) -> tuple[dict[str, A
         for name, depth in system.state_depths.items()
         if not isinstance(system.signals[name].initial, str)
     }
+    for name, depth in system.ahead_depths.items():
+        if not isinstance(system.signals[name].initial, str):
+            shape = (depth, BATCH, system.signals[name].size)
+            state[system.ahead_names[name]] = rng.normal(scale=0.5, size=shape)
     parameters = {
         name: rng.normal(scale=0.6 / np.sqrt(shape[0]) if len(shape) > 1 else 0.4, size=shape)
         for name, shape in system.parameters.items()

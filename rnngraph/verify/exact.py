@@ -45,7 +45,7 @@ def check_exact(model: Model, loss: object, seed: int, points: int, effort: int)
     ``effort`` bounds the number of values times the number of variables that are differentiated entry by entry.
     """
     small = with_loss(derive_model(shrink(model, seed)), loss)
-    T = min(max(small.state_depths.values(), default=0) + 2, MOST_STEPS)
+    T = min(max([0, *small.state_depths.values(), *small.ahead_depths.values()]) + 2, MOST_STEPS)
     detail = f"T={T}, sizes <= 2, {points} rational points"
     systems = {"parameter": vjp(small), "input": vjp(small, wrt=("inputs",)), "state": vjp(small, wrt=("state",))}
     for system in systems.values():
@@ -68,12 +68,14 @@ def check_exact(model: Model, loss: object, seed: int, points: int, effort: int)
             compared = f"all {len(unrolling.quantities[kind, name])} entries, {detail}"
         else:
             compared = f"all entries along one random direction, {detail}"
-        rows.append(row("exact", _title(kind, name), _as_number(error), 0, compared))
+        rows.append(row("exact", _title(kind, name, small), _as_number(error), 0, compared))
     return rows
 
 
-def _title(kind: str, name: str) -> str:
-    return {"loss": "L", "state": f"dL/d{name}(t<=0)"}.get(kind, f"dL/d{name}")
+def _title(kind: str, name: str, system: System) -> str:
+    ahead = {given: node for node, given in system.ahead_names.items()}
+    state = f"dL/d{ahead[name]}(t>T)" if name in ahead else f"dL/d{name}(t<=0)"
+    return {"loss": "L", "state": state}.get(kind, f"dL/d{name}")
 
 
 def _as_number(error: Fraction) -> float | int:
@@ -186,7 +188,8 @@ class _Point:
         if kind == "parameter":
             total = next(total for total in system.totals if total.kind == "gradient" and total.of == name)
             return list(np.asarray(evaluation.total(total)).ravel())
-        adjoint = (system.input_adjoints if kind == "input" else system.state_adjoints).get(name, "")
+        ahead = {system.ahead_names[node]: adjoint for node, adjoint in system.ahead_adjoints.items()}
+        adjoint = (system.input_adjoints if kind == "input" else {**system.state_adjoints, **ahead}).get(name, "")
         indices = self.unrolling.quantities[kind, name]
         if not adjoint:
             return [self.functions.number(0)] * len(indices)
@@ -205,6 +208,10 @@ class _Point:
             for name, depth in forward.state_depths.items()
             if not isinstance(forward.signals[name].initial, str)
         }
+        for name, depth in forward.ahead_depths.items():
+            if not isinstance(forward.signals[name].initial, str):
+                shape, key = (depth, forward.signals[name].size), forward.ahead_names[name]
+                state[key] = self._array("state", key, shape, first=T + 1)[:, None]
         functions = self.functions.on_arrays()
         return Evaluation(system, T, 1, given, parameters, state, functions, self.functions.number)
 

@@ -9,6 +9,7 @@ This is deliberately not the code of ``vjp`` or of ``evaluate``: only sympy diff
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import networkx as nx
@@ -16,7 +17,7 @@ import numpy as np
 import sympy
 
 from codegen.functions import exp, log
-from rnngraph.equations import Equation, Expression, PointwiseSum, Read, Term, meaning
+from rnngraph.equations import Equation, Expression, PointwiseSum, Read, Term, Weight, meaning
 from rnngraph.system import System
 
 Key = tuple[str, str, tuple[int, ...]]  # ("parameter", "input", "state" or "given"; name; index)
@@ -68,7 +69,8 @@ class Unrolling:
     """The loss of ``system`` over ``T`` steps of one sequence.
 
     ``quantities``: what can be differentiated by, (kind, name) with kind "parameter", "input" or "state", to the list
-    of its indices: (row, column) or (unit,) of a parameter, (t, unit) of an input, t in 1..T, and of a state, t <= 0.
+    of its indices: (row, column) or (unit,) of a parameter, (t, unit) of an input, t in 1..T, and of a state, t <= 0,
+    or t > T for what lies ahead.
     ``variables``: (kind, name) -> sympy variables. ``along`` says how they enter:
 
     - "entries": one variable per entry, in the order of ``quantities``;
@@ -90,9 +92,9 @@ class Unrolling:
         self._entries: dict[Key, Expression] = {}
         self._values: dict[Read, list[Expression]] = {}
         self._declare()
-        for t in range(1, T + 1):
-            for name in self._order():
-                self._values[Read(name, t)] = self._compute(system.equation_of(name), t)
+        self._compute_weights()
+        for name, t in self._order():
+            self._values[Read(name, t)] = self._compute(system.equation_of(name), t)
         self.loss = self._loss()
         self.parts = tuple(self.tape)  # of the loss; the tape goes on with the parts of derivatives
 
@@ -106,6 +108,11 @@ class Unrolling:
             signal = self.system.signals[name]
             if not isinstance(signal.initial, str):
                 self._add("state", name, [(t, j) for t in range(1 - depth, 1) for j in range(signal.size)])
+        for name, depth in self.system.ahead_depths.items():
+            signal = self.system.signals[name]
+            if not isinstance(signal.initial, str):
+                times = range(self.T + 1, self.T + 1 + depth)
+                self._add("state", self.system.ahead_names[name], [(t, j) for t in times for j in range(signal.size)])
 
     def _add(self, kind: str, name: str, indices: list[tuple[int, ...]]) -> None:
         self.quantities[kind, name] = indices
@@ -124,24 +131,60 @@ class Unrolling:
             moved = share(value + direction * self.variables[kind, name][0], self.tape)
             self._entries[kind, name, index] = moved
 
-    def _order(self) -> list[str]:
-        """The signals with an equation, each after those that it reads at the same t."""
+    def _compute_weights(self) -> None:
+        """The entries of effective weights, by the names of the matrices that equations read."""
+        shapes = {**self.system.parameters, **{name: value.shape for name, value in self.system.constants.items()}}
+        for weight in self.system.weights:
+            shapes[weight.name] = weight.shape
+            values = {index: self._weight_entry(weight, index, shapes) for index in np.ndindex(*weight.shape)}
+            if weight.operator == "softmax":
+                raised = {index: share(exp(value), self.tape) for index, value in values.items()}
+                sums = {
+                    rest: share(sympy.Add(*(value for index, value in raised.items() if index[1:] == rest)), self.tape)
+                    for rest in np.ndindex(*weight.shape[1:])
+                }
+                values = {index: share(value / sums[index[1:]], self.tape) for index, value in raised.items()}
+            for index, value in values.items():
+                self._entries["parameter", weight.name, index] = value
+                if weight.slices:
+                    self._entries["parameter", weight.slices[index[0]], index[1:]] = value
+
+    def _weight_entry(
+        self, weight: Weight, index: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]
+    ) -> Expression:
+        """One entry of a weight's expression; an axis that an operand lacks, or that has one value, is repeated."""
+        assert weight.operator in ("pointwise", "softmax"), "the weights of a forward pass"
+        values = {}
+        for symbol in weight.expression.free_symbols:
+            name = str(meaning(symbol))
+            shape = shapes[name]
+            own = index[len(index) - len(shape) :]
+            values[symbol] = self._weight(name, tuple(0 if n == 1 else k for k, n in zip(own, shape, strict=True)))
+        return share(weight.expression.xreplace(values), self.tape)
+
+    def _order(self) -> list[Read]:
+        """Every value of a signal with an equation, each after those that it reads."""
         graph = nx.DiGraph()
-        for equation in self.system.equations:
-            graph.add_node(equation.signal)
-            graph.add_edges_from((read.signal, equation.signal) for read in equation.reads() if read.delay == 0)
         defined = {equation.signal for equation in self.system.equations}
-        return [name for name in nx.topological_sort(graph) if name in defined]
+        for equation in self.system.equations:
+            for t in range(1, self.T + 1):
+                graph.add_node(Read(equation.signal, t))
+                for read in equation.reads():
+                    if read.signal in defined and 1 <= t - read.delay <= self.T:
+                        graph.add_edge(Read(read.signal, t - read.delay), Read(equation.signal, t))
+        return list(nx.topological_sort(graph))
 
     def _read(self, name: str, t: int) -> list[Expression]:
         if (found := self._values.get(Read(name, t))) is not None:
             return found
         signal = self.system.signals[name]
         units = range(signal.size)
-        if t < 1 and isinstance(signal.initial, str):
-            return [self._entries["parameter", signal.initial, (j,)] for j in units]
-        if t < 1 or signal.kind == "input":
-            return [self._entries["state" if t < 1 else "input", name, (t, j)] for j in units]
+        if not 1 <= t <= self.T:
+            if isinstance(signal.initial, str):
+                return [self._entries["parameter", signal.initial, (j,)] for j in units]
+            return [self._entries["state", name if t < 1 else self.system.ahead_names[name], (t, j)] for j in units]
+        if signal.kind == "input":
+            return [self._entries["input", name, (t, j)] for j in units]
         for j in units:
             self.leaves.setdefault(("given", name, (t, j)), Given("given", real=True))
         return [self.leaves["given", name, (t, j)] for j in units]
@@ -172,7 +215,7 @@ class Unrolling:
             for j in range(size)
         ]
 
-    def _weight(self, name: str, index: tuple[int, int]) -> Expression:
+    def _weight(self, name: str, index: tuple[int, ...]) -> Expression:
         constant = self.system.constants.get(name)
         return self._entries["parameter", name, index] if constant is None else sympy.Rational(float(constant[index]))
 

@@ -1,0 +1,145 @@
+"""Delays as chains of nodes and back, with parameters and states. Random graphs: tests/metamorphic.py."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+from random_graphs import random_graph
+
+import rnngraph as rg
+from rnngraph.transform.delays import single_delays
+
+
+def network(initial: Any = 0.0) -> nx.MultiDiGraph:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=2, equation="tanh(s + old)", initial=initial)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "a", delay=[0, 2])
+    graph.add_edge("a", "a", delay=3, port="old")
+    graph.add_edge("a", "y", delay=1, parameter="V")
+    return graph
+
+
+def content(graph: nx.MultiDiGraph) -> Counter[Any]:
+    """The edges of a network, whatever their order."""
+    model = rg.validate(graph)
+    return Counter((e.source, e.destination, e.delay, e.port, e.structure, e.parameter) for e in model.edges)
+
+
+def test_one_chain_per_source() -> None:
+    expanded = rg.expand_delays(network(0.5))
+    assert set(expanded) == {"x", "a", "y", "x_1", "a_1", "a_2"}
+    assert {(u, v): data["delay"] for u, v, data in expanded.edges(data=True)} == {
+        ("x", "a"): 0, ("x", "x_1"): 1, ("x_1", "a"): 1,
+        ("a", "a_1"): 1, ("a_1", "a_2"): 1, ("a_2", "a"): 1, ("a", "y"): 1,
+    }  # fmt: skip
+    assert expanded.nodes["a_2"] == {"size": 2, "bias": False, "initial": 0.5}
+    assert set(rg.validate(expanded).parameters) == {"W_x_a_d0", "W_x_a_d2", "V", "b_a", "b_y"}
+
+
+def test_a_learned_initial_value_is_shared_by_the_chain() -> None:
+    expanded = rg.expand_delays(network("parameter"))
+    assert [expanded.nodes[node]["initial"] for node in ("a", "a_1", "a_2")] == ["a_0"] * 3
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_there_and_back(seed: int) -> None:
+    graph = random_graph(seed)
+    before = str(list(graph.nodes(data=True)) + list(graph.edges(data=True)))
+    back = rg.merge_delays(rg.expand_delays(graph))
+    assert content(back) == content(rg.merge_delays(graph))  # a random graph may have copies of its own
+    assert str(list(graph.nodes(data=True)) + list(graph.edges(data=True))) == before
+    assert content(single_delays(graph)) == content(graph)
+
+
+def test_what_is_asked_for_is_returned() -> None:
+    graph = network("parameter")
+    params = rg.compile(graph).init()
+    state = {"a": np.arange(6.0).reshape(3, 1, 2)}
+    assert isinstance(rg.expand_delays(graph), nx.MultiDiGraph)
+    expanded, same = rg.expand_delays(graph, params)
+    assert {name: array.tolist() for name, array in same.items()} == {name: params[name].tolist() for name in params}
+    expanded, _, states = rg.expand_delays(graph, None, state)
+    assert {name: array.tolist() for name, array in states.items()} == {
+        "a": [[[4.0, 5.0]]], "a_1": [[[2.0, 3.0]]], "a_2": [[[0.0, 1.0]]],
+    }  # fmt: skip
+    merged, none, states = rg.merge_delays(expanded, None, states)
+    assert none is None
+    assert content(merged) == content(graph)
+    np.testing.assert_array_equal(states["a"], state["a"])
+    same["V"][:] = 9.0
+    assert not (params["V"] == 9.0).any(), "the caller's arrays changed"
+
+
+@pytest.mark.parametrize("initial", [0.5, "parameter"])
+def test_part_of_a_state_is_completed_from_initial_values(initial: Any) -> None:
+    expanded = rg.expand_delays(network(initial))
+    params = {**rg.compile(expanded, dtype="float64").init(), **({"a_0": [0.5, 0.5]} if initial != 0.5 else {})}
+    states = rg.merge_delays(expanded, params, {"a_1": np.full((1, 2, 2), 7.0)})[2]
+    assert states["a"][:, 0, 0].tolist() == [0.5, 7.0, 0.5]
+    if initial == "parameter":
+        with pytest.raises(rg.OptionError, match=r"node 'a.*': found a state that depends on the learned .*'a_0'"):
+            rg.merge_delays(expanded, None, {"a_1": np.full((1, 2, 2), 7.0)})
+
+
+def test_only_copies_are_merged() -> None:
+    """A bias, another function, another start or a zero delay keeps a node; a start that nobody reads does not."""
+    for change, kept in (
+        ({"bias": True}, True), ({"activation": "tanh"}, True), ({"initial": 1.0}, True), ({"kind": "output"}, True),
+        ({}, False),
+    ):  # fmt: skip
+        graph = nx.MultiDiGraph()
+        graph.add_node("x", kind="input", size=2)
+        graph.add_node("c", **{"size": 2, "bias": False, **change})
+        graph.add_node("y", kind="output", size=2)
+        graph.add_edge("x", "c", structure="identity", delay=2)
+        graph.add_edge("c", "y", delay=3)
+        merged = rg.merge_delays(graph)
+        assert ("c" in merged) == kept, change
+        if not kept:
+            assert [data["delay"] for _, _, data in merged.edges(data=True)] == [5]
+    graph.nodes["c"]["initial"] = 1.0
+    graph.edges["c", "y", 0]["delay"] = 0
+    assert "c" not in rg.merge_delays(graph)
+    graph.edges["x", "c", 0]["delay"] = 0
+    assert "c" in rg.merge_delays(graph)
+
+
+def test_a_long_chain() -> None:
+    """The time does not grow with the square of the number of units."""
+    graph = network()
+    graph.add_edge("x", "y", delay=2000)
+    expanded = rg.expand_delays(graph)
+    assert len(expanded) == 3 + 1999 + 2
+    assert content(rg.merge_delays(expanded)) == content(graph)
+
+
+def test_states_that_contradict_each_other_are_refused() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("c", size=1, bias=False)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "c", structure="identity", delay=1)
+    graph.add_edge("x", "y", delay=2, parameter="V")
+    graph.add_edge("c", "y", delay=1)
+    good = {"x": np.array([[[1.0]], [[2.0]]]), "c": np.array([[[1.0]]])}
+    assert rg.merge_delays(graph, None, good)[2]["x"].ravel().tolist() == [1.0, 2.0]
+    with pytest.raises(rg.DataError, match="state of 'c': found values that are not those of 'x', 1 steps earlier"):
+        rg.merge_delays(graph, None, {**good, "c": np.array([[[5.0]]])})
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    graph = network()
+    with pytest.raises(rg.DataError, match="state of 'a'"):
+        rg.expand_delays(graph, None, {"a": np.zeros((2, 1, 2))})
+    with pytest.raises(rg.DataError, match="unknown name 'b'"):
+        rg.expand_delays(graph, None, {"b": np.zeros((2, 1, 2))})
+    with pytest.raises(rg.DataError, match="no array for 'V'"):
+        rg.merge_delays(
+            graph, {name: np.zeros(shape) for name, shape in rg.validate(graph).parameters.items() if name != "V"}
+        )
