@@ -374,6 +374,20 @@ def test_loops_hold_calls_that_write_in_place(seed: int) -> None:
             assert in_place, f"{function.name}: {statement}"
 
 
+def test_loops_with_maximum_and_minimum_raise_no_warning() -> None:
+    """NumPy 2.4 deprecates maximum(a, b, out) by position; pytest makes a warning an error."""
+    graph = rg.zoo.elman(1, 3, 1, recurrence="dense", activation="relu")
+    graph.nodes["y"].update(activation="identity")
+    graph.add_node("z", kind="output", size=3, equation="minimum(r, maximum(q, 0.25))")
+    graph.add_edge("z", "z", delay=1, port="r")
+    graph.add_edge("a", "z", port="q")
+    kernel = rg.compile(graph, dtype="float64")
+    x = np.random.default_rng(0).normal(size=(6, 2, 1))
+    outputs, _ = kernel.forward(kernel.init(0), {"x": x})
+    kernel.loss_and_gradient(kernel.init(0), {"x": x}, {"y": x, "z": np.zeros((6, 2, 3))})
+    assert outputs["z"].max() == 0.0 and "maximum(s_a, ZERO, out=" in kernel.source
+
+
 def test_every_statement_of_a_loop_writes_into_memory_that_exists() -> None:
     """In the text: each line of a loop is a call with ``out=`` or an assignment to a slice."""
     for graph in (

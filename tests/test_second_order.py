@@ -175,6 +175,24 @@ def test_levenberg_marquardt_takes_the_step_of_the_damped_equations() -> None:
     np.testing.assert_allclose(params.vector - before, step, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_levenberg_marquardt_with_weight_decay_is_ridge_regression(weighted: bool) -> None:
+    """Mean loss + d/2 |theta|^2 at its minimum, in one step: (J^T W J + n d/2 I) theta = J^T W target."""
+    pytest.importorskip("scipy")
+    kernel, params = compiled(linear())
+    inputs, targets = series(7, 3, 3, 2)
+    weights = np.random.default_rng(2).uniform(size=(7, 3)) if weighted else np.ones((7, 3))
+    options = LevenbergMarquardt(damping=1e-12, weight_decay=0.3, gradient_tolerance=1e-9)
+    history = quiet(kernel, params, (inputs, targets, weights), options, 5)
+    rows = np.column_stack((inputs["x"].reshape(-1, 3), np.ones(21)))
+    scale = weights.reshape(-1, 1) / 2  # the loss is a mean over the two units too
+    normal = rows.T @ (scale * rows) + weights.sum() * 0.15 * np.eye(4)
+    best = np.linalg.solve(normal, rows.T @ (scale * targets["y"].reshape(21, 2)))
+    np.testing.assert_allclose(matrix_of(params), best, rtol=1e-9, atol=1e-10)
+    assert history.epochs == 1 and "gradient_tolerance" in history.stopped
+    assert history.loss[-1] == pytest.approx(kernel.loss(params, inputs, targets, weights=weights), rel=1e-12)
+
+
 def test_levenberg_marquardt_decreases_the_loss_and_beats_adam() -> None:
     pytest.importorskip("scipy")
     data = series(40, 1, 1, 1)
@@ -311,6 +329,7 @@ def test_ekf_divergence_leaves_the_last_good_parameters() -> None:
         (lambda: LevenbergMarquardt(decrease=0.1), "decrease"),
         (lambda: LevenbergMarquardt(largest_damping=-1.0), "largest_damping"),
         (lambda: LevenbergMarquardt(loss_tolerance=-1.0), "loss_tolerance"),
+        (lambda: LevenbergMarquardt(weight_decay=-1.0), "weight_decay: found -1.0"),
         (lambda: LevenbergMarquardt(gradient_tolerance=float("nan")), "gradient_tolerance"),
         (lambda: EKF(process_noise=-1.0), "process_noise"),
         (lambda: EKF(measurement_noise=0.0), "measurement_noise"),

@@ -61,6 +61,25 @@ def test_rtrl_equals_bptt_as_kernels(seed: int, backend: str) -> None:
         assert error_of(found.vector, expected.vector) < 1e-10
 
 
+def test_layers_of_unequal_sizes_that_read_the_same_sources_have_seeds_of_their_own(backend: str) -> None:
+    """d s / d w is the source's value in both layers, with as many columns as the layer has units."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    for layer, size in (("a", 2), ("b", 3)):
+        graph.add_node(layer, size=size, activation="tanh")
+        graph.add_edge("x", layer)
+        graph.add_edge(layer, "y")
+        graph.add_edge("y", layer, delay=1)
+    graph.add_node("y", kind="output", size=1)
+    problem = random_problem(graph, 7)
+    reference = rg.compile(graph, dtype="float64")
+    kernel = rg.compile(graph, method="rtrl", backend=backend, dtype="float64")
+    params = draw(reference, 7)
+    _, expected = reference.loss_and_gradient(params, problem.inputs, problem.targets)
+    _, found = kernel.loss_and_gradient(params, problem.inputs, problem.targets)
+    assert error_of(found.vector, expected.vector) < 1e-12
+
+
 @pytest.mark.parametrize("name", CAUSAL)
 def test_rtrl_on_the_zoo_in_both_precisions(name: str) -> None:
     graph = rg.zoo.example(name)

@@ -153,11 +153,15 @@ class NumPyPrinter(StatementPrinter):
             self.helpers.add(text)
         shown = grouping(statement)
         arguments = [self.view(a, shown) if isinstance(a, View) else self._number(a) for a in statement.arguments]
-        return f"{text}({', '.join(arguments)}, {self._out(self.view(statement.target, shown))})"
+        target = self._out(self.view(statement.target, shown), text not in ("maximum", "minimum"))
+        return f"{text}({', '.join(arguments)}, {target})"
 
-    def _out(self, target: str) -> str:
-        """The argument that says where a call writes: by name, but in a loop by position, which is quicker."""
-        return f"out={target}" if self.entries is None else target
+    def _out(self, target: str, by_position: bool = True) -> str:
+        """The argument that says where a call writes: by name, but in a loop by position, which is quicker.
+
+        NumPy 2.4 deprecates a third position for maximum and minimum.
+        """
+        return target if by_position and self.entries is not None else f"out={target}"
 
     def _number(self, value: float) -> str:
         if self.entries is None and value not in NUMBER_NAMES:

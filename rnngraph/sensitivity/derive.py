@@ -161,7 +161,7 @@ class _Sensitivities:
                 else:
                     whole += seed.expression * jacobian.diagonal
             if jacobian.full is not None and full:
-                direct = self._seed_signal(seed, state)
+                direct = self._seed_signal(seed)
                 terms.append(Term("expand", direct, 0, jacobian=jacobian.full))
         if narrow != 0:
             local = self._local(f"direct_{state}_{name}", state, name, narrow)
@@ -177,17 +177,27 @@ class _Sensitivities:
         square = signals[jacobian.full].rows == signals[jacobian.full].size
         return [Term("diagonal", source, read.delay, jacobian=jacobian.full)] if square and not source_full else []
 
-    def _seed_signal(self, seed: Seed, state: str) -> str:
+    def _seed_signal(self, seed: Seed) -> str:
+        """The signal of a seed: one that is there already if it has the same value and the same shape."""
+        shape = (self._seed_rows(seed.parameter), self.system.signals[seed.signal].size)
         for equation in self.own:
-            if equation.expression == seed.expression and self.jacobians.signals[equation.signal].kind == "auxiliary":
+            found = self.jacobians.signals[equation.signal]
+            if (
+                equation.expression == seed.expression
+                and found.kind == "auxiliary"
+                and (found.rows, found.size) == shape
+            ):
                 return equation.signal
         return self._local(f"direct_{seed.signal}_{seed.parameter}", seed.signal, seed.parameter, seed.expression)
 
     def _local(self, wanted: str, state: str, name: str, expression: Expression) -> str:
         signals = self.jacobians.signals
-        shape = self.system.parameters[name]
         signal = fresh_name(wanted, signals)
-        rows = shape[0] if len(shape) == 2 else 1
+        rows = self._seed_rows(name)
         signals[signal] = Signal(signal, signals[state].size, "auxiliary", state, rows=rows, of=name)
         self.own.append(Equation(signal, (), expression))
         return signal
+
+    def _seed_rows(self, name: str) -> int:
+        shape = self.system.parameters[name]
+        return shape[0] if len(shape) == 2 else 1

@@ -6,7 +6,8 @@ the sum of squares is V = e^T e, and each trial step solves (Hagan and Menhaj 19
     (J^T J + mu I) delta = J^T e,   theta <- theta + delta.
 
 A step that lowers V is taken and mu divided by ``decrease``; any other is taken back and mu multiplied by ``increase``.
-For mu -> 0 this is Gauss-Newton, for a large mu a short step of gradient descent.
+For mu -> 0 this is Gauss-Newton, for a large mu a short step of gradient descent. With a weight decay d, the mean loss
+plus (d/2) theta^T theta is minimised instead: with n steps in the data, the residuals -sqrt(n d/2) theta join e.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class LevenbergMarquardt:
     One accepted step is one epoch of ``fit``. ``damping`` is the first mu; a step that lowers the loss divides mu by
     ``decrease``, one that does not multiplies it by ``increase``. The run ends when mu exceeds ``largest_damping``: no
     step lowers the loss any more; or when a step's relative decrease of the loss is at most ``loss_tolerance``, or the
-    gradient's largest entry at most ``gradient_tolerance``.
+    gradient's largest entry at most ``gradient_tolerance``. With ``weight_decay`` d > 0 all this is said of the loss
+    plus d/2 times the sum of squares of all parameters, biases too; the history's loss is without it.
     A step costs a Jacobian of all outputs, (T batch units, P) numbers, and a P x P system: for networks of up to some
     hundred parameters. Best with dtype="float64". Raises ``OptionError`` for values out of range.
     """
@@ -44,6 +46,7 @@ class LevenbergMarquardt:
     largest_damping: float = 1e10
     loss_tolerance: float = 0.0
     gradient_tolerance: float = 1e-10
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         checks.positive("damping", self.damping)
@@ -52,6 +55,7 @@ class LevenbergMarquardt:
         checks.positive("largest_damping", self.largest_damping)
         checks.not_negative("loss_tolerance", self.loss_tolerance)
         checks.not_negative("gradient_tolerance", self.gradient_tolerance)
+        checks.not_negative("weight_decay", self.weight_decay)
 
 
 class _Solver:
@@ -97,21 +101,22 @@ class _Solver:
 def fit_levenberg_marquardt(session: Session, options: LevenbergMarquardt, data: Batches, epochs: int) -> History:
     """Minimise the mean loss over ``data``; one accepted step is one epoch of the history.
 
-    ``history.loss`` is the loss after the step, so it falls from epoch to epoch; ``gradient_norm`` is that of the point
-    that the step left. An error or interrupt leaves the parameters of the last accepted step. Raises ``OptionError`` as
-    ``check_session`` does, ``BackendError`` without scipy, ``DivergenceError`` for a loss or Jacobian that is not
-    finite at the parameters given.
+    ``history.loss`` is the loss after the step, so without weight decay it falls from epoch to epoch; ``gradient_norm``
+    is that of the point that the step left. An error or interrupt leaves the parameters of the last accepted step.
+    Raises ``OptionError`` as ``check_session`` does, ``BackendError`` without scipy, ``DivergenceError`` for a loss or
+    Jacobian that is not finite at the parameters given.
     """
     kernel, outputs = check_session(session, "LevenbergMarquardt")
     vector, damping = session.vector, options.damping
     loss = _loss(kernel, session, data)
     if not math.isfinite(loss):
         raise session.diverged("iteration 1", f"a loss of {loss}")
+    penalised = loss + _penalty(vector, options)
     reason = ""
     try:
         while not reason and session.history.epochs < epochs:
             session.start_epoch()
-            solver = _solver(kernel, outputs, session, data)
+            solver = _solver(kernel, outputs, session, data, options)
             gradient = -2.0 / data.steps * solver.right
             norm = float(np.linalg.norm(gradient))
             if not math.isfinite(norm):
@@ -119,11 +124,12 @@ def fit_levenberg_marquardt(session: Session, options: LevenbergMarquardt, data:
             if np.abs(gradient).max(initial=0.0) <= options.gradient_tolerance:
                 reason = "the gradient is 0 within gradient_tolerance"
                 break
-            before = loss
+            before = penalised
             while damping <= options.largest_damping:
                 vector[...] = session.good + solver.step(damping)
                 loss = _loss(kernel, session, data)
-                if loss < before:
+                penalised = loss + _penalty(vector, options)
+                if penalised < before:
                     break
                 damping *= options.increase
             else:
@@ -134,7 +140,7 @@ def fit_levenberg_marquardt(session: Session, options: LevenbergMarquardt, data:
             session.keep()
             if session.end_epoch(loss, norm):
                 return session.finish("")
-            if before - loss <= options.loss_tolerance * before:
+            if before - penalised <= options.loss_tolerance * before:
                 reason = "the loss's relative decrease is within loss_tolerance"
     except BaseException:
         session.restore()
@@ -143,9 +149,21 @@ def fit_levenberg_marquardt(session: Session, options: LevenbergMarquardt, data:
     return session.finish(f"all {epochs} epochs done" if complete else f"Levenberg-Marquardt ended: {reason}")
 
 
-def _solver(kernel: DifferentiableKernel, outputs: list[str], session: Session, data: Batches) -> _Solver:
+def _solver(
+    kernel: DifferentiableKernel, outputs: list[str], session: Session, data: Batches, options: LevenbergMarquardt
+) -> _Solver:
     with np.errstate(**REPORTED):
-        return _Solver([linearise(kernel, outputs, session.params, batch) for batch in data.epoch()])
+        parts = [linearise(kernel, outputs, session.params, batch) for batch in data.epoch()]
+    if options.weight_decay:
+        root = math.sqrt(data.steps * options.weight_decay / 2.0)
+        parameters = np.asarray(session.vector, dtype=np.float64)
+        parts.append(Linearised(-root * parameters, root * np.eye(parameters.size)))
+    return _Solver(parts)
+
+
+def _penalty(vector: Real, options: LevenbergMarquardt) -> float:
+    parameters = np.asarray(vector, dtype=np.float64)
+    return options.weight_decay / 2.0 * float(parameters @ parameters)
 
 
 def _loss(kernel: DifferentiableKernel, session: Session, data: Batches) -> float:
