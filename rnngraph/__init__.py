@@ -33,6 +33,7 @@ from rnngraph.errors import (
 from rnngraph.files import load_graph, load_table, save_graph
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
+from rnngraph.harden import Hardened, harden, set_temperature
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
 from rnngraph.listing import as_text_drawing
@@ -59,6 +60,7 @@ __all__ = [
     "GradientFlow",
     "GradientPaths",
     "GraphError",
+    "Hardened",
     "History",
     "Kernel",
     "LevenbergMarquardt",
@@ -82,11 +84,13 @@ __all__ = [
     "gradient",
     "gradient_flow",
     "gradient_paths",
+    "harden",
     "jvp",
     "load_graph",
     "load_table",
     "plot_gradient_flow",
     "save_graph",
+    "set_temperature",
     "validate",
     "verify",
     "vjp",

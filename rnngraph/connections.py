@@ -51,7 +51,7 @@ class Parameters:
         return name
 
 
-Mask = NDArray[np.float64] | None  # (source size, destination size), or one for each delay
+Mask = NDArray[np.float64] | None  # the shape of the edge's weights, or one such for each delay
 REMEDY = "give each edge a parameter='...' of its own, or write parallel edges as one edge with a list of delays"
 
 
@@ -171,8 +171,7 @@ class Connections:
         if learned is None:
             return None
         shape = self._shape(record)
-        stem = f"{record.source}_{record.destination}" if record.parameter is None else record.parameter
-        name = f"alpha_{stem}" if learned.parameter is None else learned.parameter
+        name = logits_name(record)
         entries = (1,) * len(shape) if learned.shared else shape
         remedy = "give one of them a delay={..., 'parameter': '...'} of its own"
         whole = (len(record.delays.steps), *entries)
@@ -230,3 +229,11 @@ class Connections:
 def one_for_all(record: EdgeRecord) -> bool:
     """Whether one weight is spread over the delays of an edge, by a softmax or by a delay for each pair of units."""
     return record.delays.learned is not None or record.delays.matrix is not None
+
+
+def logits_name(record: EdgeRecord) -> str:
+    """The parameter of the logits of a learned delay."""
+    learned = record.delays.learned
+    if learned is not None and learned.parameter is not None:
+        return learned.parameter
+    return "alpha_" + (f"{record.source}_{record.destination}" if record.parameter is None else record.parameter)
