@@ -250,7 +250,7 @@ def _write_expression(
     first, second = f"G{len(known)}", f"H{len(known)}"
     if alike and rng.random() < 0.4 and not isinstance(edge.get("delay", 0), list):
         second = str(rng.choice(alike))
-    text = str(rng.choice(["G*sigmoid(H)", "H + 0.5*tanh(G)", "sin(H)", "G*square(H)/2 - H"]))
+    text = str(rng.choice(["G*sigmoid(H)", "H + 0.5*erf(G)", "sin(H)", "G*square(H)/2 - H"]))
     edge["expression"] = text.replace("G", first).replace("H", second)
     edge.pop("parameter", None)
     known |= {first: shape, second: shape}

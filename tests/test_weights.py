@@ -30,7 +30,7 @@ import rnngraph as rg
 
 Array = npt.NDArray[Any]
 ALL = ("parameters", "inputs", "state")
-MASK = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0]])
+MASK = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 1]])
 DELAYS = np.array([[1, 3, 1], [2, 1, 3], [3, 3, 2]])
 
 
@@ -115,10 +115,14 @@ def test_a_wrong_mask_a_wrong_delay_and_a_wrong_temperature_are_noticed() -> Non
     graph = every_kind()
     losses = {"y": "mse"}
     problem = problem_for(graph, 3, losses, T=6)
-    for number, change in {1: {"mask": MASK.T}, 4: {"delay": DELAYS.T}, 0: {"delay": {"max": 2, "min": 0,
-                           "learned": True, "parameter": "alpha"}}}.items():  # fmt: skip
+    changes: dict[tuple[str, str, int], dict[str, Any]] = {
+        ("a", "a", 0): {"mask": MASK.T},
+        ("x", "y", 0): {"delay": DELAYS.T},
+        ("x", "a", 0): {"delay": {"max": 2, "min": 0, "learned": True, "parameter": "alpha"}},
+    }
+    for edge, change in changes.items():
         wrong = graph.copy()
-        wrong.edges[list(graph.edges)[number]].update(change)
+        wrong.edges[edge].update(change)
         with pytest.raises(AssertionError, match="off by"):
             assert_equals_reference(rg.compile(wrong, dtype="float64", wrt=ALL), graph, problem, losses, ALL)
 
