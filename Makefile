@@ -59,6 +59,7 @@ benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, 
 	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time
 	$(BIN)/python -m benchmarks.second_order
+	$(BIN)/python -m benchmarks.learned_delays
 
 golden: $(VENV)/.test ## write golden files, README output and file lists anew from what is there now
 	$(PYTEST) -q tests/test_golden.py tests/test_examples.py tests/test_learning_rules_page.py --update-golden

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import NDArray
 
-from rnngraph.errors import GraphError, RNNGraphError
+from rnngraph.errors import GraphError
 from rnngraph.words import clip, nearest
 
 MAX_DELAY = 1_000_000
@@ -114,7 +114,10 @@ def _learned(where: str, delay: Mapping[object, object]) -> LearnedDelay:
     shared = delay.get("shared", False)
     if not isinstance(shared, (bool, np.bool_)):
         raise GraphError(where, f"'shared': {clip(shared)}", "True or False", "True learns one delay for the edge")
-    temperature = read_temperature(where, delay.get("temperature", 1.0))
+    given = delay.get("temperature", 1.0)
+    temperature = as_temperature(given)
+    if temperature is None:
+        raise GraphError(where, f"'temperature': {clip(given)}", "a number > 0", "leave it out for 1")
     parameter = delay.get("parameter")
     if parameter is not None and not (isinstance(parameter, str) and parameter.strip()):
         raise GraphError(
@@ -131,10 +134,9 @@ def _whole(where: str, key: str, value: object) -> int:
     return int(value)
 
 
-def read_temperature(where: str, temperature: object, error: type[RNNGraphError] = GraphError) -> float:
-    """The temperature of a softmax over delays. Raises ``error``."""
+def as_temperature(temperature: object) -> float | None:
+    """The temperature of a softmax over delays as a float, None where it is no finite number above 0."""
     if isinstance(temperature, (bool, np.bool_)) or not isinstance(temperature, Real):
-        raise error(where, f"'temperature': {clip(temperature)}", "a number > 0", "leave it out for 1")
-    if not (math.isfinite(float(temperature)) and float(temperature) > 0):
-        raise error(where, f"'temperature': {temperature}", "a number > 0", "lower it towards 0 to sharpen")
-    return float(temperature)
+        return None
+    number = float(temperature)
+    return number if math.isfinite(number) and number > 0 else None

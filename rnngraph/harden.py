@@ -23,7 +23,7 @@ from rnngraph.attributes import EdgeRecord, read_edge, read_mask
 from rnngraph.compile import compile
 from rnngraph.connections import logits_name
 from rnngraph.data import check_parameters
-from rnngraph.delays import read_temperature
+from rnngraph.delays import as_temperature
 from rnngraph.errors import OptionError
 from rnngraph.validate import validate
 from rnngraph.words import clip
@@ -113,7 +113,10 @@ def set_temperature(
     names what is no learned edge, GraphError for a bad graph.
     """
     validate(graph)
-    number = read_temperature("temperature", temperature, OptionError)
+    number = as_temperature(temperature)
+    if number is None:
+        remedy = "lower it step by step towards 0 to sharpen the softmax"
+        raise OptionError("temperature", clip(temperature), "a number > 0", remedy)
     copy = graph.copy()
     for key, _ in _learned_edges(graph, edges):
         copy.edges[key]["delay"] = {**graph.edges[key]["delay"], "temperature": number}
