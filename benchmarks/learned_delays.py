@@ -5,7 +5,8 @@
 The teachers and students are those of ``examples.learned_delays``, which says how they are made and trained; its
 options were chosen on the seeds 100 to 102. Beside them a recurrent teacher, a(t) = tanh(U^T x(t) + sum over i of
 W_ij a_i(t - d_ij) + b_j) with 4 inputs: its student first reads the measured, noisy a(t-d) in place of its own (open
-loop), then runs on its own outputs for EPOCHS more (closed loop).
+loop), then runs on its own outputs for EPOCHS more (closed loop). It is tried from weights of 0, and from those of a
+network with a weight for each delay.
 """
 
 from __future__ import annotations
@@ -50,11 +51,20 @@ def recurrent_teacher(seed: int, noise: float = 0.1) -> Teacher:
     return Teacher(mask, delays, weights, data(), data())
 
 
-def recover_loop(example: Teacher) -> Recovery:
-    """As ``recover``, for a recurrent teacher: open loop, then closed loop."""
+def recover_loop(example: Teacher, from_taps: bool = False) -> Recovery:
+    """As ``recover``, for a recurrent teacher: open loop, then closed loop. ``from_taps``: first of all a network with
+    a weight for each delay w_d is trained; W starts at the largest of them, the logits at log |w_d|."""
     inputs, targets = example.training
+    opened = ({**inputs, "m": targets["a"]}, targets)
     start = {"W": np.zeros((UNITS, UNITS))}
-    graph, params = anneal(loop(LEARNED, example.mask, False), start, ({**inputs, "m": targets["a"]}, targets))
+    if from_taps:
+        delays = range(1, LEARNED["max"] + 1)
+        params = trained(loop(list(delays), example.mask, False), {}, opened)
+        taps = np.stack([params[f"W_d{delay}"] for delay in delays])
+        largest = np.abs(taps).argmax(axis=0)[None]
+        logits = np.log(np.abs(taps) + 1e-3)
+        start = {**params, "W": np.take_along_axis(taps, largest, axis=0)[0], "alpha_W": logits}
+    graph, params = anneal(loop(LEARNED, example.mask, False), start, opened)
     graph = loop(graph.edges["m", "a", 0]["delay"], example.mask, True)
     params = trained(graph, params, example.training)
     hard = rg.harden(graph, params)
@@ -74,6 +84,9 @@ CASES: dict[str, Callable[[int], Recovery]] = {
         teacher(seed, memory=0.9), masked=False
     ),
     "recurrent, white noise": lambda seed: recover_loop(recurrent_teacher(seed)),
+    "recurrent, white noise; started from a weight for each delay": lambda seed: recover_loop(
+        recurrent_teacher(seed), from_taps=True
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from rnngraph.files import write_atomic
 from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.jacobian import is_causal, jacobian_by_bptt
+from rnngraph.jacobian_weights import WeightChain
 from rnngraph.memory import LIMIT, sensitivity_memory
 from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
@@ -56,6 +57,7 @@ class Kernel:
         self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
         self._jacobians: Any = None
+        self._weight_chain: WeightChain | None = None
         self._jacobian_memory = self._memory  # until that of its own program is known
         self._compile_linear = linear
         self._linear: Kernel | None = None
@@ -268,11 +270,11 @@ class Kernel:
         P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
         "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
         alone); unless it is given, "rtrl" where that goes. It does not depend on the kernel's own rule; its code is
-        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead or has effective
-        weights (masks, learned delays, expressions of parameters), DataError for bad data.
+        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead, and on a device for
+        one with effective weights (masks, learned delays, expressions of parameters), DataError for bad data.
         """
         forward = self.compilation.forward
-        method = method or ("rtrl" if is_causal(forward) and not forward.weights else "bptt")
+        method = method or ("rtrl" if is_causal(forward) else "bptt")
         if method == "rtrl":
             nodes = dict(state) if isinstance(state, Mapping) else state  # a given state is held fixed
             return self.outputs_and_jacobian(params, inputs, nodes)[1]
@@ -303,18 +305,25 @@ class Kernel:
         module = self.jacobian_module
         nodes = self._carried(state, self._state(state, batch), batch, module)
         self._jacobian_memory.check(batch)
-        result: tuple[dict[str, Array], dict[str, Array], Any] = module.jacobian(
-            module.Parameters(self._parameters(params).vector), checked, nodes
-        )
-        return result
+        own = self._parameters(params)
+        outputs, jacobians, last = module.jacobian(module.Parameters(own.vector), checked, nodes)
+        if self._weight_chain is not None:
+            jacobians = {name: self._weight_chain(value, own) for name, value in jacobians.items()}
+        return outputs, jacobians, last
 
     @property
     def jacobian_module(self) -> Any:
         """The emitted module of ``jacobian``, made when it is first needed."""
         with self._loading:
             if self._jacobians is None:
+                forward = self.compilation.forward
+                if forward.weights and self.backend != "numpy":
+                    raise UnsupportedError(
+                        "jacobian", "effective weights on a device", "backend='numpy'", "compile for NumPy"
+                    )
+                self._weight_chain = WeightChain(forward, self.compilation.layout) if forward.weights else None
                 program = jacobian_program(self.compilation)
-                self._jacobian_memory = sensitivity_memory(self.compilation.forward, program, self._memory.limit)
+                self._jacobian_memory = sensitivity_memory(forward, program, self._memory.limit)
                 self._jacobians = load_module(PRINTERS[self.backend](program), self.backend)
             return self._jacobians
 

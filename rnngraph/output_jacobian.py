@@ -6,7 +6,7 @@ import dataclasses
 
 from codegen.ir import Program
 from rnngraph.display import as_text
-from rnngraph.errors import UnsupportedError
+from rnngraph.effective import as_parameters
 from rnngraph.lower import lower
 from rnngraph.program import Compilation
 from rnngraph.schedule import build_schedule
@@ -16,15 +16,12 @@ from rnngraph.sensitivity import output_sensitivities
 def jacobian_program(compilation: Compilation) -> Program:
     """The program of the Jacobians of the outputs by the parameters, by RTRL (its function is "jacobian").
 
-    Raises UnsupportedError for a network that looks ahead or has effective weights.
+    Its columns beyond those of the parameters belong to effective weights: ``jacobian_weights`` takes them back to the
+    parameters. Raises UnsupportedError for a network that looks ahead.
     """
-    if compilation.forward.weights:
-        name = compilation.forward.weights[-1].name
-        raise UnsupportedError(
-            "jacobian", f"the effective weight {name!r} (a mask, a learned delay or an expression of parameters)",
-            "weights that are parameters themselves, for method='rtrl'", "use kernel.jacobian(..., method='bptt')",
-        )  # fmt: skip
-    system = output_sensitivities(compilation.forward)
+    own = compilation.forward
+    system = output_sensitivities(as_parameters(own))
+    system = dataclasses.replace(system, parameters=own.parameters, weights=own.weights)
     forward = compilation.program.functions[0]
     function = lower(build_schedule(system), compilation.layout, "jacobian")
     title = compilation.program.title.partition(". ")[0]

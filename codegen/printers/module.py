@@ -248,7 +248,7 @@ class ModulePrinter(abc.ABC):
         else:
             lines += ["    outputs, last = {}, {}"]
         if self.function.name == "jacobian":
-            zeros = f"{self.xp}.zeros((T, batch, size, VECTOR_SIZE), DTYPE)"
+            zeros = f"{self.xp}.zeros((T, batch, size, {self._gradient_size}), DTYPE)"
             lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
             lines += ["    first = sensitivities.time + 1"]
         if self._window:
