@@ -60,6 +60,7 @@ benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, 
 	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time
 	$(BIN)/python -m benchmarks.second_order
+	$(BIN)/python -m benchmarks.learned_delays
 	$(BIN)/python -m benchmarks.streaming
 
 golden: $(VENV)/.test ## write golden files, README output and file lists anew from what is there now

@@ -35,6 +35,7 @@ from rnngraph.feedback import add_delay, close_loop, mix_feedback, open_loop, pr
 from rnngraph.files import load_graph, load_state, load_table, save_graph, save_state
 from rnngraph.flow import GradientFlow, GradientPaths, gradient_flow, gradient_paths, plot_gradient_flow
 from rnngraph.gradient import gradient
+from rnngraph.harden import Hardened, harden, set_temperature
 from rnngraph.jvp import jvp
 from rnngraph.kernel import Kernel
 from rnngraph.kernel_stream import Stream
@@ -82,6 +83,7 @@ __all__ = [
     "GradientFlow",
     "GradientPaths",
     "GraphError",
+    "Hardened",
     "History",
     "Kernel",
     "LevenbergMarquardt",
@@ -116,6 +118,7 @@ __all__ = [
     "gradient",
     "gradient_flow",
     "gradient_paths",
+    "harden",
     "jvp",
     "load_graph",
     "load_state",
@@ -131,6 +134,7 @@ __all__ = [
     "remove_delay",
     "save_graph",
     "save_state",
+    "set_temperature",
     "split",
     "split_layer",
     "transpose",

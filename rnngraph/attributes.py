@@ -147,12 +147,6 @@ def read_edge(source: str, destination: str, where: str, attributes: Mapping[Any
             "remove 'parameter': the names in the expression are the parameters"
             if "parameter" in given else "remove 'expression', or choose structure='dense'",
         )  # fmt: skip
-    if delays.matrix is not None and structure in ("identity", "diagonal"):
-        raise GraphError(
-            where, f"a delay for each pair of units with structure={structure!r}",
-            "structure 'dense', 'masked' or 'fixed', in which every unit of the source reaches several",
-            "give one delay, or use structure='masked' with a diagonal mask",
-        )  # fmt: skip
     if delays.learned is not None and structure == "fixed":
         raise GraphError(
             where, "a learned delay with structure='fixed'", "structure 'dense', 'masked', 'diagonal' or 'identity'",
@@ -218,18 +212,21 @@ def read_mask(edge: EdgeRecord, source_size: int, destination_size: int) -> NDAr
 
 def read_selection(edge: EdgeRecord, source_size: int, destination_size: int) -> NDArray[np.float64] | None:
     """For an edge with a delay per pair of units, 1 where a pair has the delay: (number of delays, source size,
-    destination size); None for another edge."""
+    destination size), or (number of delays, size) for a diagonal or identity edge; None for another edge."""
     matrix = edge.delays.matrix
     if matrix is None:
         return None
-    shape = (source_size, destination_size)
+    units = edge.structure in ("diagonal", "identity")
+    shape = (1, destination_size) if units else (source_size, destination_size)
     if matrix.shape != shape:
         raise GraphError(
-            edge.where, f"delays of shape {matrix.shape}", f"one per pair of units, shape {shape}, or a plain list",
-            "give rows for the source's units and columns for the destination's",
+            edge.where, f"delays of shape {matrix.shape}",
+            f"one per {'unit' if units else 'pair of units'}, shape {shape}, or a plain list",
+            "give one row, with a delay for each unit" if units
+            else "give rows for the source's units and columns for the destination's",
         )  # fmt: skip
     selection: NDArray[np.float64] = (matrix == np.array(edge.delays.steps)[:, None, None]).astype(np.float64)
-    return selection
+    return selection[:, 0] if units else selection
 
 
 def _array(

@@ -51,7 +51,7 @@ class Parameters:
         return name
 
 
-Mask = NDArray[np.float64] | None  # (source size, destination size), or one for each delay
+Mask = NDArray[np.float64] | None  # the shape of the edge's weights, or one such for each delay
 REMEDY = "give each edge a parameter='...' of its own, or write parallel edges as one edge with a list of delays"
 
 

@@ -32,7 +32,7 @@ class LearnedDelay:
 @dataclass(frozen=True)
 class Delays:
     """``steps``: the distinct delays. ``listed`` tells a list from a single delay. ``matrix`` has the delay of each
-    pair of units, (source size, destination size)."""
+    pair of units, (source size, destination size), or of each unit, (1, size), for a diagonal or identity edge."""
 
     steps: tuple[int, ...]
     listed: bool = False
@@ -114,17 +114,16 @@ def _learned(where: str, delay: Mapping[object, object]) -> LearnedDelay:
     shared = delay.get("shared", False)
     if not isinstance(shared, (bool, np.bool_)):
         raise GraphError(where, f"'shared': {clip(shared)}", "True or False", "True learns one delay for the edge")
-    temperature = delay.get("temperature", 1.0)
-    if isinstance(temperature, (bool, np.bool_)) or not isinstance(temperature, Real):
-        raise GraphError(where, f"'temperature': {clip(temperature)}", "a number > 0", "leave it out for 1")
-    if not (math.isfinite(float(temperature)) and float(temperature) > 0):
-        raise GraphError(where, f"'temperature': {temperature}", "a number > 0", "lower it towards 0 to sharpen")
+    given = delay.get("temperature", 1.0)
+    temperature = as_temperature(given)
+    if temperature is None:
+        raise GraphError(where, f"'temperature': {clip(given)}", "a number > 0", "leave it out for 1")
     parameter = delay.get("parameter")
     if parameter is not None and not (isinstance(parameter, str) and parameter.strip()):
         raise GraphError(
             where, f"'parameter': {clip(parameter)} in the delay", "the name of the logits", "leave it out"
         )
-    return LearnedDelay(first, last, bool(shared), float(temperature), parameter)
+    return LearnedDelay(first, last, bool(shared), temperature, parameter)
 
 
 def _whole(where: str, key: str, value: object) -> int:
@@ -133,3 +132,11 @@ def _whole(where: str, key: str, value: object) -> int:
             where, f"{key!r}: {clip(value)} in the delay", "a whole number of time steps", f"correct {key!r}"
         )
     return int(value)
+
+
+def as_temperature(temperature: object) -> float | None:
+    """The temperature of a softmax over delays as a float, None where it is no finite number above 0."""
+    if isinstance(temperature, (bool, np.bool_)) or not isinstance(temperature, Real):
+        return None
+    number = float(temperature)
+    return number if math.isfinite(number) and number > 0 else None

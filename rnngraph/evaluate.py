@@ -96,6 +96,33 @@ def _apply(node: Expression, arguments: list[Any], functions: Functions) -> Any:
     return functions[node.func.__name__](*arguments)
 
 
+def matrices_of(
+    system: System, given: Mapping[str, Array], functions: Functions, number: Callable[[Any], Any] = float
+) -> dict[str, Array]:
+    """What equations read by name: the given parameters and constants, effective weights and their slices."""
+    found = {**system.constants, **given}
+    for weight in system.weights:
+        found[weight.name] = weight_value(weight, found, functions, number)
+        found.update(zip(weight.slices, found[weight.name], strict=bool(weight.slices)))
+    return found
+
+
+def weight_value(
+    weight: Weight, found: Mapping[str, Array], functions: Functions, number: Callable[[Any], Any] = float
+) -> Array:
+    """The value of one effective weight, or of one weight of a gradient, from those before it."""
+    if weight.operator == "stack":
+        return np.stack([found[name] for name in weight.slices])
+    symbols = {symbol: found[str(meaning(symbol))] for symbol in weight.expression.free_symbols}
+    value = np.asarray(evaluate_expression(weight.expression, symbols, functions, number))
+    if weight.operator == "sum":
+        return summed_to(value, weight.shape)
+    if weight.operator == "softmax":
+        exponential = functions["exp"](value)
+        value = exponential / exponential.sum(axis=0)
+    return np.broadcast_to(value, weight.shape)
+
+
 @dataclass
 class Evaluation:
     """One evaluation of a System on data.
@@ -117,11 +144,8 @@ class Evaluation:
     @cached_property
     def matrices(self) -> dict[str, Array]:
         """What equations read by name: parameters, constants, effective weights and their slices."""
-        found = {**self.parameters, **{name: self._constant(value) for name, value in self.system.constants.items()}}
-        for weight in self.system.weights:
-            found[weight.name] = self._weight(weight, found)
-            found.update(zip(weight.slices, found[weight.name], strict=bool(weight.slices)))
-        return found
+        constants = {name: self._constant(value) for name, value in self.system.constants.items()}
+        return matrices_of(self.system, {**self.parameters, **constants}, self.functions, self.number)
 
     @cached_property
     def _weight_gradients(self) -> dict[str, Array]:
@@ -132,20 +156,8 @@ class Evaluation:
             for name in weight.slices if weight.operator == "stack" else weight.reads():
                 if name not in found:
                     found[name] = self._total(totals[name])
-            found[weight.name] = self._weight(weight, found)
+            found[weight.name] = weight_value(weight, found, self.functions, self.number)
         return found
-
-    def _weight(self, weight: Weight, found: Mapping[str, Array]) -> Array:
-        if weight.operator == "stack":
-            return np.stack([found[name] for name in weight.slices])
-        symbols = {symbol: found[str(meaning(symbol))] for symbol in weight.expression.free_symbols}
-        value = np.asarray(evaluate_expression(weight.expression, symbols, self.functions, self.number))
-        if weight.operator == "sum":
-            return summed_to(value, weight.shape)
-        if weight.operator == "softmax":
-            exponential = self.functions["exp"](value)
-            value = exponential / exponential.sum(axis=0)
-        return np.broadcast_to(value, weight.shape)
 
     def value(self, signal: str, t: int) -> Array:
         """The value of ``signal`` at time t (1-based, outside of 1..T too), shape (batch, size).

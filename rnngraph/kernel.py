@@ -19,9 +19,10 @@ from rnngraph.files import write_atomic
 from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.jacobian import jacobian_by_bptt
+from rnngraph.jacobian_weights import WeightChain
 from rnngraph.kernel_stream import Stream, check_streams
 from rnngraph.memory import LIMIT, sensitivity_memory
-from rnngraph.output_jacobian import by_parameters, jacobian_program
+from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
 from rnngraph.streaming import WindowStream, advance, array_module, carried_state, start_stream
 from rnngraph.system import System
@@ -57,6 +58,7 @@ class Kernel:
         self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
         self._jacobians: Any = None
+        self._weight_chain: WeightChain | None = None
         self._jacobian_memory = self._memory  # until that of its own program is known
         self._compile_linear = linear
         self._linear: Kernel | None = None
@@ -289,8 +291,8 @@ class Kernel:
         P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
         "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
         alone); unless it is given, "rtrl" where that goes. It does not depend on the kernel's own rule; its code is
-        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead, DataError for bad
-        data.
+        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead, and on a device for
+        one with effective weights (masks, learned delays, expressions of parameters), DataError for bad data.
         """
         forward = self.compilation.forward
         method = method or ("rtrl" if forward.look_ahead is None else "bptt")
@@ -326,15 +328,23 @@ class Kernel:
         self._jacobian_memory.check(batch)
         own = self._parameters(params)
         outputs, jacobians, last = module.jacobian(module.Parameters(own.vector), checked, nodes)
-        return outputs, by_parameters(self.compilation, own, jacobians), last
+        if self._weight_chain is not None:
+            jacobians = {name: self._weight_chain(value, own) for name, value in jacobians.items()}
+        return outputs, jacobians, last
 
     @property
     def jacobian_module(self) -> Any:
         """The emitted module of ``jacobian``, made when it is first needed."""
         with self._loading:
             if self._jacobians is None:
+                forward = self.compilation.forward
+                if forward.weights and self.backend != "numpy":
+                    raise UnsupportedError(
+                        "jacobian", "effective weights on a device", "backend='numpy'", "compile for NumPy"
+                    )
+                self._weight_chain = WeightChain(forward, self.compilation.layout) if forward.weights else None
                 program = jacobian_program(self.compilation)
-                self._jacobian_memory = sensitivity_memory(self.compilation.forward, program, self._memory.limit)
+                self._jacobian_memory = sensitivity_memory(forward, program, self._memory.limit)
                 self._jacobians = load_module(PRINTERS[self.backend](program), self.backend)
             return self._jacobians
 

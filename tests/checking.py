@@ -16,6 +16,8 @@ import numpy.typing as npt
 import reference
 from random_graphs import Problem, random_problem
 
+import rnngraph as rg
+
 Array = npt.NDArray[Any]
 
 EXPRESSION = "(y - target)**4/(1 + (y - target)**2) + 0.1*sin(y*target)"
@@ -93,3 +95,32 @@ def assert_equals_reference(
         assert_all_close(gradients.inputs, expected.input_gradients, GRADIENT_TOLERANCE, "input gradient")
     if "state" in wrt:
         assert_all_close(gradients.state, expected.state_gradients, GRADIENT_TOLERANCE, "state gradient")
+
+
+def assert_float32_equals_reference(graph: nx.MultiDiGraph, seed: int, backend: str) -> None:
+    """The whole gradient within 1e-5 of the float64 reference, by norm; both get the same float32 numbers."""
+    losses = losses_of(graph, seed)
+    exact = problem_for(graph, seed, losses, T=6)
+
+    def rounded(arrays: Any) -> Any:
+        return (
+            None
+            if arrays is None
+            else {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+        )
+
+    weights = None if exact.weights is None else exact.weights.astype(np.float32)
+    problem = dataclasses.replace(
+        exact, parameters=rounded(exact.parameters), inputs=rounded(exact.inputs), targets=rounded(exact.targets),
+        state=rounded(exact.state), weights=weights,
+    )  # fmt: skip
+    expected = reference.loss_and_gradient(
+        graph, problem.parameters, problem.inputs, problem.targets, loss=losses, state=problem.state, weights=weights
+    )
+    kernel = rg.compile(graph, loss=losses, backend=backend, dtype="float32")
+    _, found = kernel.loss_and_gradient(problem.parameters, problem.inputs, problem.targets, problem.state, weights)
+    assert to_numpy(found.vector).dtype == np.float32
+    difference = [to_numpy(found[name]).astype(np.float64) - value for name, value in expected.gradients.items()]
+    error = np.sqrt(sum(float((part**2).sum()) for part in difference))
+    norm = np.sqrt(sum(float((part**2).sum()) for part in expected.gradients.values()))
+    assert error <= 1e-5 * norm, f"off by {error:.3g}, the gradient's norm is {norm:.3g}"

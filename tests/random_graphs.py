@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 
 # Among them names that sympy or Python give a meaning of their own.
 NAMES = ["a", "b", "h", "u1", "S", "N", "E", "I", "beta", "lambda", "gamma", "in", "re", "Q", "np", "exp"]
+KEYWORDS = ("lambda", "in")  # of Python: no names in an expression
 MAX_DELAY = 5
 BOUNDED = ["tanh", "sigmoid", "sin", "cos", "arctan", "softsign", "erf"]
 UNBOUNDED = ["identity", "softplus", "silu", "gelu", "square"]
@@ -207,6 +208,66 @@ def _shuffle(graph: nx.MultiDiGraph, rng: np.random.Generator) -> nx.MultiDiGrap
     result.add_nodes_from(nodes[int(k)] for k in rng.permutation(len(nodes)))
     result.add_edges_from(graph.edges(data=True))
     return result
+
+
+def with_weights(graph: nx.MultiDiGraph, seed: int) -> nx.MultiDiGraph:
+    """A copy of a random graph, most of whose weighted edges have masks, learned delays, a delay for each pair of
+    units, or expressions of parameters, among them parameters that other edges have too. No delay gets shorter."""
+    rng = np.random.default_rng([seed, 3])
+    graph = graph.copy()
+    known = reference.parameter_shapes(graph)
+    logits: set[str] = set()
+    for source, target, edge in graph.edges(data=True):
+        if edge.get("port", "s") != "s" or rng.random() < 0.2:
+            continue
+        shape = int(graph.nodes[source]["size"]), int(graph.nodes[target]["size"])
+        structure = edge.get("structure", "dense")
+        if structure == "dense" and rng.random() < 0.5:
+            mask = rng.random(shape) < 0.6
+            mask[rng.integers(shape[0]), rng.integers(shape[1])] = True
+            edge |= {"structure": "masked", "mask": mask if rng.random() < 0.5 else mask.astype(int).tolist()}
+        if structure in ("dense", "diagonal") and rng.random() < 0.3:
+            _write_expression(rng, edge, shape if structure == "dense" else shape[1:], known)
+        delay = edge.get("delay", 0)
+        chance = rng.random()
+        if isinstance(delay, list) or chance < 0.3:
+            continue
+        if chance < 0.55 or structure == "fixed":
+            rows = 1 if structure in ("diagonal", "identity") else shape[0]
+            matrix = delay + rng.integers(0, 3, size=(rows, shape[1]))
+            edge["delay"] = matrix if rng.random() < 0.5 else matrix.tolist()
+        else:
+            _learn_delay(rng, edge, delay, f"alpha_{edge.get('parameter', f'{source}_{target}')}", logits)
+    return graph
+
+
+def _write_expression(
+    rng: np.random.Generator, edge: dict[str, Any], shape: tuple[int, ...],
+    known: dict[str, tuple[int, ...]],
+) -> None:  # fmt: skip
+    """A weight of one or two parameters: new ones, or ones that another edge, a bias or a state may have too."""
+    alike = [name for name, other in known.items() if other == shape and name.isidentifier() and name not in KEYWORDS]
+    first, second = f"G{len(known)}", f"H{len(known)}"
+    if alike and rng.random() < 0.4 and not isinstance(edge.get("delay", 0), list):
+        second = str(rng.choice(alike))
+    text = str(rng.choice(["G*sigmoid(H)", "H + 0.5*erf(G)", "sin(H)", "G*square(H)/2 - H"]))
+    edge["expression"] = text.replace("G", first).replace("H", second)
+    edge.pop("parameter", None)
+    known |= {first: shape, second: shape}
+
+
+def _learn_delay(rng: np.random.Generator, edge: dict[str, Any], least: int, logits: str, taken: set[str]) -> None:
+    delay: dict[str, Any] = {"max": least + int(rng.integers(1, 4)), "learned": True}
+    if least != 1 or rng.random() < 0.5:
+        delay["min"] = least
+    if rng.random() < 0.4:
+        delay["shared"] = bool(rng.random() < 0.7)
+    if rng.random() < 0.5:
+        delay["temperature"] = float(rng.choice([0.5, 0.8, 2]))
+    if logits in taken or rng.random() < 0.3:
+        delay["parameter"] = f"beta{len(taken)}"
+    taken.add(delay.get("parameter", logits))
+    edge["delay"] = delay
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -101,6 +101,15 @@ def extremum(a: Variable, b: Variable, largest: bool) -> Variable:
     share = 0.5 * (1.0 + np.sign(sign * (a.value - b.value)))
     value = np.maximum(a.value, b.value) if largest else np.minimum(a.value, b.value)
     return Variable(value, ((a, lambda g: g * share), (b, lambda g: g * (1.0 - share))))
+
+
+def softmax_entry(a: Variable, temperature: float, index: int) -> Variable:
+    """Entry ``index`` of the softmax of a / temperature over the first axis."""
+    e = np.exp((a.value - a.value.max(axis=0)) / temperature)
+    p = e / e.sum(axis=0)
+    one = np.zeros_like(p)
+    one[index] = 1.0
+    return Variable(p[index], ((a, lambda g: g * p[index] * (one - p) / temperature),))
 
 
 # -------------------------------------------------------------------------------------- functions (value, slope) of x
@@ -202,33 +211,91 @@ def _evaluate(node: ast.expr, names: Mapping[str, Variable]) -> Variable:
 
 @dataclass(frozen=True)
 class Term:
-    """One edge at one of its delays."""
+    """One edge at one of its delays. Its weight is ``base`` (parameters, by an expression) entry by entry times
+    ``mask`` times entry ``index`` of the softmax over the delays."""
 
     source: str
     target: str
     delay: int
-    structure: str
+    structure: str  # dense, diagonal or identity: how the source is weighed
     port: str
-    parameter: str | None  # None for identity and fixed
-    constant: Any  # the value of a fixed edge, the mask of a masked one
+    base: str | None = None  # the expression; None where the weight has no parameter
+    names: tuple[tuple[str, str], ...] = ()  # each name of the expression, and the parameter that it stands for
+    mask: Any = None  # the value of a fixed edge, the mask of a masked one, the pairs of units that have this delay
+    logits: str | None = None
+    logits_shape: tuple[int, ...] = ()
+    temperature: float = 1.0
+    index: int = 0
 
 
 def _terms(graph: nx.MultiDiGraph) -> Iterator[Term]:
     for source, target, edge in graph.edges(data=True):
-        delay, structure, port = edge.get("delay", 0), edge.get("structure", "dense"), edge.get("port", "s")
-        if isinstance(delay, Mapping):
-            raise ValueError("the reference has no learned delays")
-        several = not isinstance(delay, (int, np.integer))
-        for index, k in enumerate(delay if several else [delay]):
-            name = None
-            if port == "s" and structure in ("dense", "diagonal", "masked"):
-                name = edge.get("parameter", f"W_{source}_{target}") + (f"_d{k}" if several else "")
-            constant: Any = {"fixed": edge.get("value"), "masked": edge.get("mask")}.get(structure)
-            if (
-                structure == "fixed" and np.ndim(constant) != 2
-            ):  # one matrix per delay, or a number between single units
-                constant = constant[index] if np.ndim(constant) == 3 else np.reshape(constant, (1, 1))
-            yield Term(source, target, int(k), structure, port, name, constant)
+        delay, port = edge.get("delay", 0), edge.get("port", "s")
+        if port != "s":
+            yield Term(source, target, int(delay), "identity", port)
+        elif isinstance(delay, Mapping):
+            yield from _learned_terms(graph, source, target, edge, delay)
+        elif np.ndim(delay) == 2:
+            delay = np.asarray(delay)
+            for k in np.unique(delay).tolist():
+                pairs = 1.0 * (delay == k)
+                pairs = pairs[0] if edge.get("structure") in ("diagonal", "identity") else pairs
+                term = _term(graph, source, target, edge, k, 0, "", pairs)
+                if edge.get("structure") != "masked" or np.any(term.mask):
+                    yield term
+        else:
+            several = np.ndim(delay) == 1
+            for index, k in enumerate(delay if several else [delay]):
+                yield _term(graph, source, target, edge, int(k), index, f"_d{k}" if several else "", None)
+
+
+def _learned_terms(
+    graph: nx.MultiDiGraph, source: str, target: str, edge: Mapping[str, Any], delay: Mapping[str, Any]
+) -> Iterator[Term]:
+    first, last = delay.get("min", 1), delay["max"]
+    stem = edge.get("parameter", f"{source}_{target}")
+    size = {node: int(data["size"]) for node, data in graph.nodes(data=True)}
+    units = edge.get("structure") in ("diagonal", "identity")
+    shape = (size[target],) if units else (size[source], size[target])
+    if delay.get("shared", False):
+        shape = (1,) * len(shape)
+    for index, k in enumerate(range(first, last + 1)):
+        term = _term(graph, source, target, edge, k, index, "", None)
+        yield replace(
+            term,
+            structure="diagonal" if units else "dense",
+            logits=delay.get("parameter") or f"alpha_{stem}",
+            logits_shape=(last - first + 1, *shape),
+            temperature=delay.get("temperature", 1.0),
+            index=index,
+        )
+
+
+def _term(
+    graph: nx.MultiDiGraph, source: str, target: str, edge: Mapping[str, Any], k: int, index: int, suffix: str,
+    pairs: Any,
+) -> Term:  # fmt: skip
+    structure = edge.get("structure", "dense")
+    names: tuple[tuple[str, str], ...] = ()
+    base = None
+    if structure in ("dense", "diagonal", "masked"):
+        if "expression" in edge:
+            base = str(edge["expression"])
+            tree = ast.parse(base, mode="eval")
+            functions = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+            found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in functions}
+            names = tuple((name, name + suffix) for name in sorted(found))
+        else:
+            base, names = "W", (("W", edge.get("parameter", f"W_{source}_{target}") + suffix),)
+    mask: Any = {"fixed": edge.get("value"), "masked": edge.get("mask")}.get(structure)
+    if structure == "fixed" and np.ndim(mask) != 2:  # one matrix per delay, or a number between single units
+        mask = mask[index] if np.ndim(mask) == 3 else np.reshape(mask, (1, 1))
+    if pairs is not None:
+        mask = pairs if mask is None else np.asarray(mask) * pairs
+    if structure == "identity" and mask is not None:
+        structure = "diagonal"
+    structure = structure if structure in ("diagonal", "identity") else "dense"
+    return Term(source, target, k, structure, "s", base, names, mask)
 
 
 def _bias(graph: nx.MultiDiGraph, node: str) -> str | None:
@@ -260,9 +327,11 @@ def parameter_shapes(graph: nx.MultiDiGraph) -> dict[str, tuple[int, ...]]:
             raise ValueError(f"parameter {name} has shapes {shapes[name]} and {shape}")
 
     for term in _terms(graph):
-        if term.parameter is not None:
+        for _, name in term.names:
             diagonal = term.structure == "diagonal"
-            declare(term.parameter, (size[term.target],) if diagonal else (size[term.source], size[term.target]))
+            declare(name, (size[term.target],) if diagonal else (size[term.source], size[term.target]))
+        if term.logits is not None:
+            declare(term.logits, term.logits_shape)
     for node in graph:
         bias = _bias(graph, node)
         if bias is not None:
@@ -321,6 +390,7 @@ class _Run:
             if self.parameters[name].value.shape != shape:
                 raise ValueError(f"{name} has shape {self.parameters[name].value.shape}, not {shape}")
         self.depths = state_depths(graph)
+        self.weights: dict[int, Variable] = {}  # by the id of the term, which self.incoming keeps
         self.incoming: dict[str, list[Term]] = {node: [] for node in graph}
         for term in _terms(graph):
             self.incoming[term.target].append(term)
@@ -376,14 +446,21 @@ class _Run:
     def _weigh(self, term: Term, source: Variable) -> Variable:
         if term.structure == "identity":
             return source
-        if term.structure == "fixed":
-            return matmul(source, Variable(term.constant))
-        weight = self.parameters[str(term.parameter)]
-        if term.structure == "diagonal":
-            return multiply(source, weight)
-        if term.structure == "masked":
-            return matmul(source, scale(weight, np.asarray(term.constant, dtype=np.float64)))
-        return matmul(source, weight)
+        if id(term) not in self.weights:
+            self.weights[id(term)] = self._weight(term)
+        weight = self.weights[id(term)]
+        return multiply(source, weight) if term.structure == "diagonal" else matmul(source, weight)
+
+    def _weight(self, term: Term) -> Variable:
+        weight = Variable(1.0)
+        if term.base is not None:
+            weight = evaluate(term.base, {name: self.parameters[parameter] for name, parameter in term.names})
+        if term.mask is not None:
+            weight = scale(weight, np.asarray(term.mask, dtype=np.float64))
+        if term.logits is not None:
+            weight = multiply(weight, softmax_entry(self.parameters[term.logits], term.temperature, term.index))
+        size = self.graph.nodes[term.target]["size"]
+        return broadcast(weight, (size,) if term.structure == "diagonal" else (self._shape(term.source)[1], size))
 
     def sequence(self, node: str) -> Array:
         return np.stack([self.values[node, t].value for t in range(1, self.steps + 1)])

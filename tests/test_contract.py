@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from checking import (
     assert_all_close,
     assert_close,
     assert_equals_reference,
+    assert_float32_equals_reference,
     losses_of,
     problem_for,
     to_numpy,
@@ -137,41 +137,12 @@ def test_a_step_of_weight_0_does_not_count(backend: str) -> None:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_float32_gradients_of_the_zoo(name: str, backend: str) -> None:
-    check_float32(ZOO[name](), 7, backend)
+    assert_float32_equals_reference(ZOO[name](), 7, backend)
 
 
 @pytest.mark.parametrize("seed", range(200))
 def test_float32_gradients_of_random_graphs(seed: int, backend: str) -> None:
-    check_float32(random_graph(seed), seed, backend)
-
-
-def check_float32(graph: nx.MultiDiGraph, seed: int, backend: str) -> None:
-    """The whole gradient within 1e-5 of the float64 reference, by norm; both get the same float32 numbers."""
-    losses = losses_of(graph, seed)
-    exact = problem_for(graph, seed, losses, T=6)
-
-    def rounded(arrays: Any) -> Any:
-        return (
-            None
-            if arrays is None
-            else {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in arrays.items()}
-        )
-
-    weights = None if exact.weights is None else exact.weights.astype(np.float32)
-    problem = dataclasses.replace(
-        exact, parameters=rounded(exact.parameters), inputs=rounded(exact.inputs), targets=rounded(exact.targets),
-        state=rounded(exact.state), weights=weights,
-    )  # fmt: skip
-    expected = reference.loss_and_gradient(
-        graph, problem.parameters, problem.inputs, problem.targets, loss=losses, state=problem.state, weights=weights
-    )
-    kernel = compiled(graph, losses, backend, ("parameters",), "float32")
-    _, found = kernel.loss_and_gradient(problem.parameters, problem.inputs, problem.targets, problem.state, weights)
-    assert to_numpy(found.vector).dtype == np.float32
-    difference = [to_numpy(found[name]).astype(np.float64) - value for name, value in expected.gradients.items()]
-    error = np.sqrt(sum(float((part**2).sum()) for part in difference))
-    norm = np.sqrt(sum(float((part**2).sum()) for part in expected.gradients.values()))
-    assert error <= 1e-5 * norm, f"off by {error:.3g}, the gradient's norm is {norm:.3g}"
+    assert_float32_equals_reference(random_graph(seed), seed, backend)
 
 
 def test_a_wrong_derivative_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

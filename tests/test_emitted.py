@@ -98,24 +98,29 @@ print(json.dumps({{"output": outputs[{name!r}].tolist(), "loss": float(loss), "g
     return answer
 
 
-@pytest.mark.parametrize("name", ["lstm", "narx", "tdnn", "feedforward"])
-def test_saved_file_runs_without_the_packages_that_made_it(name: str, tmp_path: Path) -> None:
-    graph = zoo.example(name)
-    output = "h" if name == "lstm" else "y"
+def saved_example(graph: nx.MultiDiGraph, output: str, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """A kernel saved in ``folder`` beside data, and what ``blocked_run`` must find with it."""
     kernel = rg.compile(graph, dtype="float64")
     size = graph.nodes["x"]["size"]
     rng = np.random.default_rng(0)
     x, target = rng.normal(size=(5, 2, size)), rng.normal(size=(5, 2, graph.nodes[output]["size"]))
-    np.savez(tmp_path / "data.npz", x=x, target=target)
-    saved = kernel.save(tmp_path / "kernel.py")
-    found = blocked_run(tmp_path, saved.read_text(encoding="utf-8"), output)
+    np.savez(folder / "data.npz", x=x, target=target)
+    kernel.save(folder / "kernel.py")
     params = kernel.init(seed=3)
     outputs, _ = kernel.forward(params, {"x": x})
     loss, gradients = kernel.loss_and_gradient(params, {"x": x}, {output: target})
-    np.testing.assert_array_equal(found["output"], outputs[output])
-    np.testing.assert_allclose(found["step"], outputs[output][0], rtol=1e-13)
-    np.testing.assert_array_equal(found["gradient"], gradients.vector)
-    assert found["loss"] == loss
+    return kernel, {"output": outputs[output], "loss": loss, "gradient": gradients.vector, "step": outputs[output][0]}
+
+
+@pytest.mark.parametrize("name", ["lstm", "narx", "tdnn", "feedforward"])
+def test_saved_file_runs_without_the_packages_that_made_it(name: str, tmp_path: Path) -> None:
+    graph = zoo.example(name)
+    output = next(node for node, kind in graph.nodes(data="kind") if kind == "output")
+    kernel, expected = saved_example(graph, output, tmp_path)
+    found = blocked_run(tmp_path, (tmp_path / "kernel.py").read_text(encoding="utf-8"), output)
+    for what in ("output", "loss", "gradient"):
+        np.testing.assert_array_equal(found[what], expected[what])
+    np.testing.assert_allclose(found["step"], expected["step"], rtol=1e-13)
     assert found["loaded"] == []
     assert found["state"] == sorted(kernel.initial_state())
 

@@ -237,28 +237,36 @@ HELPERS = {
     "_step": '''
 def _step(x, out):
     """1 where x > 0, else 0."""
-    return np.heaviside(x, 0.0, out=out)
+    return {xp}.heaviside(x, 0.0, out=out)
 ''',
     "_softplus": '''
 def _softplus(x, out):
     """log(1 + exp(x)), for any x."""
-    return np.logaddexp(x, 0.0, out=out)
+    return {xp}.logaddexp(x, 0.0, out=out)
 ''',
     "_erf": '''
+def _polynomial(x, *coefficients):
+    """That of the coefficients at x, by Horner's rule; the highest power comes first."""
+    value = coefficients[0]
+    for coefficient in coefficients[1:]:
+        value = value * x + coefficient
+    return value
+
+
 def _erf(x, out):
     """The error function to about 1 ulp of float64 (rational approximations of Cephes, S. Moshier)."""
     x = x.astype(np.float64)
     z = x * x
-    small = x * np.polyval([9.60497373987051638749, 90.0260197203842689217, 2232.00534594684319226,
-        7003.32514112805075473, 55592.3013010394962768], z) / np.polyval([1.0, 33.5617141647503099647,
-        521.357949780152679795, 4594.32382970980127987, 22629.0000613890934246, 49267.3942608635921086], z)
-    a = np.minimum(np.abs(x), 8.0)
-    tail = np.exp(-a * a) * np.polyval([2.46196981473530512524e-10, 0.564189564831068821977, 7.46321056442269912687,
+    small = x * _polynomial(z, 9.60497373987051638749, 90.0260197203842689217, 2232.00534594684319226,
+        7003.32514112805075473, 55592.3013010394962768) / _polynomial(z, 1.0, 33.5617141647503099647,
+        521.357949780152679795, 4594.32382970980127987, 22629.0000613890934246, 49267.3942608635921086)
+    a = {xp}.minimum({xp}.abs(x), 8.0)
+    tail = _polynomial(a, 2.46196981473530512524e-10, 0.564189564831068821977, 7.46321056442269912687,
         48.6371970985681366614, 196.520832956077098242, 526.445194995477358631, 934.528527171957607540,
-        1027.55188689515710272, 557.535335369399327526], a) / np.polyval([1.0, 13.2281951154744992508,
+        1027.55188689515710272, 557.535335369399327526) / _polynomial(a, 1.0, 13.2281951154744992508,
         86.7072140885989742329, 354.937778887819891062, 975.708501743205489753, 1823.90916687909736289,
-        2246.33760818710981792, 1656.66309194161350182, 557.535340817727675546], a)
-    out[...] = np.where(np.abs(x) < 1.0, small, np.sign(x) * (1.0 - tail))
+        2246.33760818710981792, 1656.66309194161350182, 557.535340817727675546) * {xp}.exp(-a * a)
+    out[...] = {xp}.where({xp}.abs(x) < 1.0, small, {xp}.sign(x) * (1.0 - tail))
     return out
 ''',
     "_softmax": '''

@@ -87,6 +87,10 @@ def zeros(shape: Any, dtype: Any = float) -> ndarray:
     return _fresh(np.zeros(shape, dtype))
 
 
+def empty_like(values: ndarray) -> ndarray:
+    return empty(values.shape, values.dtype)
+
+
 def array(values: Any, dtype: Any = None) -> ndarray:
     counts["allocations"] += 1
     return _fresh(np.array(values.view(np.ndarray) if isinstance(values, ndarray) else values, dtype))
@@ -100,14 +104,6 @@ def asarray(values: Any, dtype: Any = None) -> ndarray:
 
 def arange(*bounds: Any) -> ndarray:
     return array(np.arange(*bounds))
-
-
-def exp(values: ndarray) -> ndarray:
-    return np.exp(values)
-
-
-def log(values: ndarray) -> ndarray:
-    return np.log(values)
 
 
 def asnumpy(values: ndarray) -> Any:
@@ -127,10 +123,18 @@ def einsum(subscripts: str, *operands: ndarray) -> ndarray:
     return _fresh(np.einsum(subscripts, *(operand.view(np.ndarray) for operand in operands)))
 
 
-def sqrt(values: ndarray) -> ndarray:
-    """Element by element."""
-    root: ndarray = np.sqrt(values)
-    return root
+def __getattr__(name: str) -> Any:
+    """CuPy's functions of one or two arrays, element by element: NumPy's, as device arrays answer them."""
+    function = getattr(np, name, None)
+    if not isinstance(function, np.ufunc):
+        raise AttributeError(f"no {name!r} here")
+    return function
+
+
+def where(condition: ndarray, yes: ndarray, no: ndarray) -> ndarray:
+    """One or the other, element by element, in fresh memory."""
+    parts = [part.view(np.ndarray) for part in (condition, yes, no)]
+    return _fresh(np.where(*parts))
 
 
 def eye(size: int, dtype: Any = float) -> ndarray:
