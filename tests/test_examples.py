@@ -48,7 +48,7 @@ def test_readme_python_blocks_run_and_print_what_is_shown(folder: Path, update_g
     names = pages.run(README, update_golden)
     inputs = {"x": names["series"][:3]}
     expected, _ = names["kernel"].forward(names["params"], inputs)
-    np.testing.assert_allclose(names["forecast"]["y"], expected["y"][-1], rtol=1e-12)
+    np.testing.assert_allclose(names["forecast"], expected["y"][-1], rtol=1e-12)
 
 
 def test_matlab_page_runs_and_prints_what_is_shown(folder: Path, update_golden: bool) -> None:
