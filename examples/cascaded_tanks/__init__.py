@@ -31,7 +31,7 @@ together to tell them apart. The scaling is that of the whole estimation record.
 for "NARX". So these errors scatter widely, and do not say which of the two is better; both are shown.
 
 What was looked at of the test record. Its smallest and largest values, means and deviations, its first six rows and a
-picture of its input, when the file was first opened. The test error was computed when all the above was fixed, and
-no setting was changed after it. Models made for these tanks have reached lower errors than the published networks in the
+picture of its input, when the file was first opened. The test error was computed when all the settings were fixed, and
+none was changed after it. Models made for these tanks have reached lower errors than the published networks in the
 table, which are baselines.
 """
