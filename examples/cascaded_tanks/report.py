@@ -56,7 +56,7 @@ def show(record: Record, results: list[Result], published: bool, console: Consol
 
     seeds = len(results[0].trained)
     table = Table(title="Test record: error of the free run in volts", title_justify="left", title_style="bold")
-    for heading in ("network", "numbers", *(f"seed {seed}" for seed in range(seeds)), "mean", "first 50\nleft out"):
+    for heading in ("network", "weights", *(f"seed {seed}" for seed in range(seeds)), "mean", "from 50 on"):
         table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=heading == "network")
     for result in results:
         errors = result.errors(record)
@@ -66,8 +66,9 @@ def show(record: Record, results: list[Result], published: bool, console: Consol
         table.add_row(result.name, size, *cells, f"[bold]{np.mean(errors):.3f}[/]", f"{late:.3f}")
     if published:
         table.add_section()
+        table.add_row("published:")
         for name, value in PUBLISHED.items():
-            table.add_row(f"{name} (published)", "-", *["-"] * seeds, f"{value:.3f}", "-")
+            table.add_row(name, "-", *["-"] * seeds, f"{value:.3f}", "-")
     console.print(table)
     given = ", ".join(f"{result.name} {result.given}" for result in results)
     console.print(f"A free run sees the input and the first measured levels alone ({given}); all later samples count.")
