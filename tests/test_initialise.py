@@ -113,4 +113,4 @@ def test_errors_name_what_is_wrong(rules: Any, seed: int, text: str) -> None:
 def test_unknown_role_is_refused() -> None:
     with pytest.raises(OptionError, match="did you mean 'bias'"):
         ParameterSpec("b", (2,), "biass")
-    assert len(ROLES) == 6
+    assert len(ROLES) == 7

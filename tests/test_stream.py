@@ -15,6 +15,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from checking import Array, assert_all_close, to_numpy
+from forward_rules import CAUSAL
 from random_graphs import Problem, random_graph, random_problem
 
 import rnngraph as rg
@@ -59,7 +60,7 @@ def learned_delays() -> nx.MultiDiGraph:
 
 
 GRAPHS: dict[str, nx.MultiDiGraph] = {
-    **{name: zoo.example(name) for name in zoo.NETWORKS},
+    **{name: zoo.example(name) for name in CAUSAL},
     "input delays": zoo.narx(2, 3, 2, 4, 5),
     "delay 3": delayed(3),
     "many delays": many_delays(),
