@@ -30,7 +30,6 @@ from rnngraph.zoo import NETWORKS
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 MATLAB_PAGE = ROOT / "docs" / "coming-from-matlab.md"
-TO_COME = {"prepare", "Scaling"}
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_matlab_page_names_what_there_is() -> None:
     for call in re.findall(r"`(?:rg\.)?zoo\.(\w+)\(", text):
         assert call in NETWORKS, call
     unknown = {name for name in re.findall(r"`rg\.(\w+)", text) if not hasattr(rg, name)}
-    assert unknown <= TO_COME, unknown
+    assert not unknown, unknown
 
 
 def test_readme_commands(folder: Path, update_golden: bool) -> None:

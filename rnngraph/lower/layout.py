@@ -35,7 +35,7 @@ class ParameterLayout:
     """``blocks`` holds (offset, rows, columns) of each matrix in the vector; ``cells`` where each parameter lies in
     them. The last ``direction_blocks`` lie in a second vector of the same layout, the direction of a derivative.
 
-    The last ``effective_blocks`` (of each half) hold effective weights, which are computed: their gradients lie behind
+    The last blocks (of each half) hold the ``effective`` weights, which are computed: their gradients lie behind
     those of the parameters, ``inner_size`` numbers, from ``size`` on. ``rules`` has the parameters alone."""
 
     blocks: tuple[tuple[int, int, int], ...]
@@ -44,7 +44,7 @@ class ParameterLayout:
     rules: Mapping[str, str]
     size: int
     direction_blocks: int = 0
-    effective_blocks: int = 0
+    effective: tuple[str, ...] = ()
     inner_size: int = 0
 
     def with_directions(self, directions: Mapping[str, str]) -> ParameterLayout:
@@ -67,16 +67,14 @@ class ParameterLayout:
         offset, rows, columns = self.blocks[block]
         half = len(self.blocks) - self.direction_blocks
         along, number = block >= half, block % half if half else block
-        effective = number >= half - self.effective_blocks
+        own = half - len(self.effective)
         if storage == "parameter":
-            kind = (
-                ("effective_direction" if along else "effective") if effective else "direction" if along else "weights"
-            )
-            storage = "workspace" if effective else "direction" if along else "parameter"
+            kind = "direction" if along else "weight" if number >= own else "weights"
+            storage = "workspace" if number >= own else kind.replace("weights", "parameter")
         else:
             kind = storage
             storage = "workspace" if storage == "first_gradient" else storage
-        name = f"{kind}_{number + 1}"
+        name = f"{kind}_{number + 1 if number < own else self.effective[number - own]}"
         note = ", ".join(self._holds[block])
         return Buffer(name, "matrix", columns, rows, storage=storage, offset=offset, note=note)
 
@@ -122,7 +120,8 @@ def lay_out_parameters(system: System, schedule: Schedule) -> ParameterLayout:
             cells[name] = Cell(len(blocks), (0, rows), (0, columns))
             blocks.append((offset, rows, columns))
             offset += rows * columns
-    size, own = offset, len(blocks)
+    size = offset
+    effective = []
     for weight in system.weights:
         shapes = weight.shapes()
         if any(name in uses for name in shapes):
@@ -131,13 +130,14 @@ def lay_out_parameters(system: System, schedule: Schedule) -> ParameterLayout:
                 height = prod(shape[:-1])
                 cells[name] = Cell(len(blocks), (row, row + height), (0, columns))
                 row += height
+            effective.append(weight.name)
             blocks.append((offset, row, columns))
             offset += row * columns
     roles = parameter_roles(system)
     rules = {name: default_rule(ParameterSpec(name, shape, roles[name])) for name, shape in system.parameters.items()}
     return ParameterLayout(
         tuple(blocks), cells, dict(system.shapes), rules, size,
-        effective_blocks=len(blocks) - own, inner_size=offset - size,
+        effective=tuple(effective), inner_size=offset - size,
     )  # fmt: skip
 
 

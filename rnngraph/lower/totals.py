@@ -100,7 +100,7 @@ class TotalsLowering:
                 if isinstance(piece, WeightValue):
                     wanted.setdefault(piece.weight, []).append(total)
         targets = {
-            weight: self.views[totals[0].name]
+            weight: (self.views[totals[0].name], notes.get(totals[0].name, ""))
             for weight, totals in wanted.items()
             if len(totals) == 1 and len(totals[0].contributions) == 1
         }

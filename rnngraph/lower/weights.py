@@ -39,17 +39,18 @@ class WeightsLowering:
         """The statements that compute the weights."""
         return [self._statement(weight) for weight in self.system.weights]
 
-    def backward(self, targets: Mapping[str, View]) -> list[Statement]:
-        """The statements of the gradient's weights; ``targets`` has the view that a weight is to be written to, for
-        those that have one."""
+    def backward(self, targets: Mapping[str, tuple[View, str]]) -> list[Statement]:
+        """The statements of the gradient's weights; ``targets`` has the view that a weight is to be written to, and
+        the comment on it, for those that have one."""
         statements: list[Statement] = []
         for weight in self.system.weight_gradients:
             if weight.operator == "stack":
                 assert self.gradient is not None
                 self.views[weight.name] = _stacked([self.gradient(name) for name in weight.slices]), weight.shape
                 continue
-            self.views[weight.name] = targets.get(weight.name) or self._own(weight), weight.shape
-            statements.append(self._statement(weight))
+            view, note = targets.get(weight.name) or (self._own(weight), "")
+            self.views[weight.name] = view, weight.shape
+            statements.append(self._statement(weight, note))
         return statements
 
     def view(self, name: str) -> View:
@@ -71,7 +72,7 @@ class WeightsLowering:
         vector = len(weight.shape) == 1
         return View(buffer, None, 0, buffer.columns, (0, rows), vector=vector, label=weight.name)
 
-    def _statement(self, weight: Weight) -> Statement:
+    def _statement(self, weight: Weight, note: str = "") -> Statement:
         expression = rewrite_in_primitives(weight.expression)
         operands, shapes = [], []
         for symbol in symbols_of(expression):
@@ -79,7 +80,7 @@ class WeightsLowering:
             operands.append((symbol, view))
             shapes.append(shape)
         target = self.views[weight.name][0]
-        note = self.notes.get(weight.name, "")
+        note = self.notes.get(weight.name, note)
         return Entrywise(target, weight.shape, weight.operator, expression, tuple(operands), tuple(shapes), note)
 
     def _operand(self, name: str) -> tuple[View, Shape]:

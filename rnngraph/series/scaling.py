@@ -100,7 +100,7 @@ class Scaling:
         ``kernel.forward(params, scaling.scale(inputs))``, at the first steps too: one file to ship. Each input and
         output gets a node beside it, ``<name>_scaled``, in whose place the rest of the network stays as it was: the
         input reaches it, and it reaches the output, through a fixed diagonal edge and a bias. Parameters keep their
-        names, but the learned initial value of a renamed output; added are the biases ``offset_<name>``. The state of
+        names; added are the biases ``offset_<name>``. The state of
         the new network holds scaled values, under the names of the new nodes. Outputs keep their loss's meaning only
         where it is one of values: train before, fold to ship.
 
