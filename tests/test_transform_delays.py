@@ -143,3 +143,21 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         rg.merge_delays(
             graph, {name: np.zeros(shape) for name, shape in rg.validate(graph).parameters.items() if name != "V"}
         )
+
+
+def test_a_delay_for_each_unit() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=3)
+    graph.add_node("y", kind="output", size=3, bias=False)
+    graph.add_edge("x", "y", structure="identity", delay=[[0, 2, 1]])
+    x = np.random.default_rng(0).normal(size=(6, 2, 3))
+    for changed in (rg.expand_delays(graph), rg.merge_delays(graph), rg.split_layer(graph, ["x"], [1, 2])):
+        inputs = {"x": x} if "x" in changed else {"x_1": x[:, :, :1], "x_2": x[:, :, 1:]}
+        outputs, _ = rg.compile(changed, dtype="float64").forward({}, inputs)
+        for unit, delay in enumerate([0, 2, 1]):
+            np.testing.assert_array_equal(outputs["y"][delay:, :, unit], x[: 6 - delay, :, unit])
+    graph.edges["x", "y", 0]["structure"] = "diagonal"
+    with pytest.raises(rg.UnsupportedError, match="edge 'x' -> 'y': found a delay for each unit of a diagonal weight"):
+        rg.expand_delays(graph)
+    graph.edges["x", "y", 0].update(structure="masked", mask=np.eye(3), delay=np.tile([0, 2, 1], (3, 1)))
+    assert {data["delay"] for _, _, data in rg.expand_delays(graph).edges(data=True)} == {0, 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -205,3 +206,22 @@ def test_masked_layers_and_expressions() -> None:
     graph.edges["a", "a", 0]["mask"] = mask = np.ones((4, 4)) - np.eye(4)[::-1]
     again = rg.merge_layers(rg.split_layer(graph, "a", [1, 3]), {"a": ["a_1", "a_2"]})
     np.testing.assert_array_equal(again.edges["a", "a", 0]["mask"], mask)
+
+
+@pytest.mark.parametrize("sizes", [[2, 2], [1, 3]])
+def test_masks_from_a_file_are_merged(sizes: list[int], tmp_path: Path) -> None:
+    """A file's masks are lists; that of one weight may be a number."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("a", kind="output", size=4, activation="tanh")
+    graph.add_node("b", kind="output", size=1)
+    mask = np.ones((4, 4)) - np.eye(4)[::-1]
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "a", delay=1, structure="masked", mask=mask)
+    graph.add_edge("x", "b", structure="masked", mask=1)
+    split = rg.split_layer(graph, "a", sizes)
+    rg.save_graph(split, tmp_path / "split.json")
+    merged = rg.merge_layers(rg.load_graph(tmp_path / "split.json"), {"a": ["a_1", "a_2"]})
+    np.testing.assert_array_equal(merged.edges["a", "a", 0]["mask"], mask)
+    assert content(merged) == content(single_delays(graph))
+    assert set(rg.split_layer(graph, "b", [1])) == {"x", "a", "b_1"}

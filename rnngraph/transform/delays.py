@@ -32,8 +32,10 @@ SUM = sympy.Symbol("s", real=True)
 def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     """The same network with every name written out and one edge for each delay of a list or a matrix; a new graph.
 
-    A delay for each pair of units becomes one masked edge per delay, all with the same weight. Raises GraphError and
-    its kin for a graph that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays.
+    A delay for each pair of units becomes one masked edge per delay, all with the same weight; a delay for each unit of
+    an identity edge one fixed edge per delay. Masks and values are arrays. Raises GraphError and its kin for a graph
+    that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays, and for a delay for
+    each unit of a diagonal edge, as no structure has a part of a diagonal weight.
     """
     written = explicit_parameters(graph)
     edges: list[Connection] = []
@@ -48,10 +50,21 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
                 "replace it by a list of delays",
             )
         mask, selection = read_mask(record, *sizes), read_selection(record, *sizes)
+        if selection is not None and record.structure == "diagonal":
+            raise UnsupportedError(
+                record.where,
+                "a delay for each unit of a diagonal weight",
+                "one delay or a list of them, for a transformation that takes edges of one delay each",
+                "write structure='masked' with the mask np.eye(size), and the delays as a square matrix",
+            )
         for position, delay in enumerate(record.delays.steps):
             changed = {**attributes, "delay": delay}
+            if mask is not None:
+                changed["mask"] = mask  # as an array, whatever was written: a file's mask is a list
             if record.structure == "fixed":
                 changed["value"] = read_constant(record, *sizes)[position]
+            elif selection is not None and record.structure == "identity":
+                changed |= {"structure": "fixed", "value": np.diag(selection[position])}
             elif selection is not None:
                 chosen = selection[position] if mask is None else selection[position] * mask
                 if not chosen.any():
@@ -96,7 +109,8 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
     The unit ``<node>_<k>`` holds the value of the node k steps ago; look-ahead edges stay as they are. Outputs, loss,
     gradients and the names of parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph,
     params, state) where ``state`` is given, (depth, batch, size) by node, oldest first. Raises GraphError and its kin
-    for a graph that breaks the contract, DataError for arrays that do not fit it, UnsupportedError for a learned delay.
+    for a graph that breaks the contract, DataError for arrays that do not fit it, UnsupportedError for a learned delay
+    and for a delay for each unit of a diagonal weight.
     """
     model = validate(graph)
     single = single_delays(graph)
