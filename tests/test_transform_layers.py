@@ -225,3 +225,43 @@ def test_masks_from_a_file_are_merged(sizes: list[int], tmp_path: Path) -> None:
     np.testing.assert_array_equal(merged.edges["a", "a", 0]["mask"], mask)
     assert content(merged) == content(single_delays(graph))
     assert set(rg.split_layer(graph, "b", [1])) == {"x", "a", "b_1"}
+
+
+def test_a_state_on_both_sides_of_the_sequence() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=3)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "y", delay=[-2, 0, 1])
+    kernel = rg.compile(graph, dtype="float64")
+    rng = np.random.default_rng(0)
+    params, x = kernel.init(seed=1), rng.normal(size=(5, 2, 3))
+    state = {name: rng.normal(size=array.shape) for name, array in kernel.initial_state(2).items()}
+    split, parts, states = rg.split_layer(graph, "x", [1, 2], params, state)
+    assert {name: array.shape for name, array in states.items()} == {
+        "x_1": (1, 2, 1), "x_2": (1, 2, 2), "x_1:ahead": (2, 2, 1), "x_2:ahead": (2, 2, 2)
+    }  # fmt: skip
+    outputs, _ = rg.compile(split, dtype="float64").forward(parts, {"x_1": x[..., :1], "x_2": x[..., 1:]}, states)
+    np.testing.assert_allclose(outputs["y"], kernel.forward(params, {"x": x}, state)[0]["y"], rtol=1e-13)
+    del states["x_1:ahead"]  # what is not given starts from the initial value
+    _, _, joined = rg.merge_layers(split, {"x": ["x_1", "x_2"]}, parts, states)
+    assert set(joined) == {"x", "x:ahead"}
+    np.testing.assert_array_equal(joined["x"], state["x"])
+    assert not joined["x:ahead"][..., 0].any()
+    np.testing.assert_array_equal(joined["x:ahead"][..., 1:], state["x:ahead"][..., 1:])
+
+
+def test_a_part_that_is_read_less_far_keeps_less_of_the_state() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=3)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "y", delay=[[0], [1], [-2]])
+    graph.add_edge("x", "y", delay=[[0], [3], [-1]], parameter="V")
+    kernel = rg.compile(graph, dtype="float64")
+    rng = np.random.default_rng(0)
+    params, x = kernel.init(seed=1), rng.normal(size=(5, 2, 3))
+    state = {name: rng.normal(size=array.shape) for name, array in kernel.initial_state(2).items()}
+    split, parts, states = rg.split_layer(graph, "x", [1, 1, 1], params, state)
+    assert {name: len(array) for name, array in states.items()} == {"x_2": 3, "x_3": 2}
+    inputs = {f"x_{k + 1}": x[..., k : k + 1] for k in range(3)}
+    outputs, _ = rg.compile(split, dtype="float64").forward(parts, inputs, states)
+    np.testing.assert_allclose(outputs["y"], kernel.forward(params, {"x": x}, state)[0]["y"], rtol=1e-13)

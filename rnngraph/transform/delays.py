@@ -19,7 +19,7 @@ from rnngraph.equations import fresh_name
 from rnngraph.errors import DataError, UnsupportedError
 from rnngraph.model import Expression, Model
 from rnngraph.parsing import parse_equation, written_names
-from rnngraph.transform.arrays import Array, Arrays, learned_value, read_parameters, read_state, returned
+from rnngraph.transform.arrays import Array, Arrays, States, learned_value, read_parameters, read_state, returned
 from rnngraph.transform.parameters import explicit_parameters
 from rnngraph.validate import validate
 from rnngraph.words import normalize_name
@@ -108,9 +108,9 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
 
     The unit ``<node>_<k>`` holds the value of the node k steps ago; look-ahead edges stay as they are. Outputs, loss,
     gradients and the names of parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph,
-    params, state) where ``state`` is given, (depth, batch, size) by node, oldest first. Raises GraphError and its kin
-    for a graph that breaks the contract, DataError for arrays that do not fit it, UnsupportedError for a learned delay
-    and for a delay for each unit of a diagonal weight.
+    params, state) where ``state`` is given, (depth, batch, size) by the names that a kernel takes, oldest first. Raises
+    GraphError and its kin for a graph that breaks the contract, DataError for arrays that do not fit it,
+    UnsupportedError for a learned delay and for a delay for each unit of a diagonal weight.
     """
     model = validate(graph)
     single = single_delays(graph)
@@ -121,7 +121,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
     for node in single:
         name = str(node)
         depth = longest_delay(single, node)
-        given = states.pop(name, None) if depth > 1 else None
+        given = states.before.pop(name, None) if depth > 1 else None
         chains[node] = [node]
         for k in range(1, depth):
             unit = fresh_name(f"{name}_{k}", taken)
@@ -131,7 +131,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
             result.add_edge(chains[node][-1], unit, structure="identity", delay=1)
             chains[node].append(unit)
         if given is not None:
-            states |= {str(unit): given[depth - 1 - k : depth - k] for k, unit in enumerate(chains[node])}
+            states.before |= {str(unit): given[depth - 1 - k : depth - k] for k, unit in enumerate(chains[node])}
     for source, destination, data in single.edges(data=True):
         late = data["delay"] - 1
         result.add_edge(chains[source][max(late, 0)], destination, **{**data, "delay": min(data["delay"], 1)})
@@ -166,7 +166,7 @@ class _Merge:
     model: Model
     graph: nx.MultiDiGraph
     values: dict[str, Array] | None
-    states: dict[str, Array]
+    states: States
 
     def bypass(self, node: Hashable) -> None:
         """Let the readers of ``node`` read its source, where ``node`` is a copy of that."""
@@ -185,11 +185,11 @@ class _Merge:
         for _, reader, read in list(self.graph.out_edges(node, data=True)):
             self.graph.add_edge(source, reader, **{**read, "delay": read["delay"] + delay})
         self.graph.remove_node(node)
-        self.states.pop(str(node), None)
+        self.states.before.pop(str(node), None)
 
     def _join_states(self, node: Hashable, source: Hashable, delay: int, late: int) -> None:
         """The last ``late`` values of ``node`` are values of ``source``, ``delay`` steps older."""
-        older, own = self.states.get(str(node)), self.states.get(str(source))
+        older, own = self.states.before.get(str(node)), self.states.before.get(str(source))
         if older is None and own is None:
             return
         older = self._initial(node, late, own) if older is None else older
@@ -202,7 +202,7 @@ class _Merge:
                 "the same values, as the one is a copy of the other",
                 "give states as forward returns them",
             )
-        self.states[str(source)] = np.concatenate([older[: late - count], own])
+        self.states.before[str(source)] = np.concatenate([older[: late - count], own])
 
     def _initial(self, node: Hashable, depth: int, like: Any) -> Array:
         """The last ``depth`` values of a node whose state is not given."""

@@ -44,10 +44,10 @@ def split_layer(
     split = _Split(model, single_delays(graph), [int(size) for size in sizes])
     split.run(chosen)
     states = read_state(model, state)
-    for node in chosen:
-        if (whole := states.pop(str(node), None)) is not None:
-            pieces = np.split(whole, split.cuts, axis=2)
-            states |= {str(part): piece for part, piece in zip(split.parts[node], pieces, strict=True)}
+    for arrays in (states.before, states.after):
+        for node in chosen:
+            if (whole := arrays.pop(str(node), None)) is not None:
+                arrays.update(zip(split.parts[node], np.split(whole, split.cuts, axis=2), strict=True))
     return returned(split.result, split.cut(read_parameters(model, params)), states, (params, state))
 
 
