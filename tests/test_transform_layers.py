@@ -171,6 +171,15 @@ def test_what_cannot_be_split() -> None:
         rg.split_layer(graph, "h", [1, 1])
     with pytest.raises(rg.OptionError, match="nodes: found 'g'; expected a node of the graph"):
         rg.split_layer(graph, ["h", "g"], [1, 2])
+    for nodes, found in (([["h"]], r"\['h'\]"), ([], r"\[\]")):
+        with pytest.raises(rg.OptionError, match=f"nodes: found {found}; expected a node of the graph"):
+            rg.split_layer(graph, nodes, [1, 2])
+    for sizes in (3, None, [], [True, 2], ["h", 2]):
+        with pytest.raises(
+            rg.OptionError, match=r"sizes: found .*; expected a list of whole numbers .* whose sum is 3"
+        ):
+            rg.split_layer(graph, "h", sizes)
+    assert set(rg.split_layer(rg.zoo.elman(2, 3), "a", np.array([1, 2]))) >= {"a_1", "a_2"}
 
 
 @pytest.mark.parametrize(
