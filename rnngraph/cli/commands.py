@@ -18,7 +18,7 @@ from rnngraph.files import check_writable, save_arrays, save_graph, write_atomic
 from rnngraph.listing import as_text_drawing
 from rnngraph.program import build_program
 from rnngraph.rules import Rule
-from rnngraph.series.prepare import FILLS
+from rnngraph.series.plan import FILLS
 from rnngraph.train import LBFGS, SGD, Adam, Momentum
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": SGD, "momentum": Momentum}
