@@ -175,9 +175,10 @@ def verify(graph: str, losses: Sequence[str], seed: int) -> None:
 @click.option(
     "--fill",
     type=click.Choice(FILLS),
-    default="initial",
+    default="samples",
     show_default=True,
-    help="samples: the first samples fill the delays, the rest are steps; initial: all samples are steps.",
+    help="samples: the first samples fill the delays, in each window those before it; initial: all samples are steps, "
+    "and delays read initial values.",
 )
 @click.option("--horizon", type=click.IntRange(min=0), default=0, help="The target is the sample so many steps later.")
 @click.option("--window", type=click.IntRange(min=1), help="Cut long sequences into sequences of so many steps.")
