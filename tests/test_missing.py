@@ -69,6 +69,24 @@ def test_gaps_in_fed_back_values() -> None:
     assert [s for s in range(3, N) if s not in counted(own)] == [11, 13]
 
 
+def test_windows_read_a_gap_as_their_past() -> None:
+    """A gap in an output is its own past within the sequence; a window that begins after it reads the stand-in."""
+    closed = rg.zoo.narx(1, 3, 1, T_x=1, T_y=[1, 3])
+    series = {"x": U, "y": hole(Y, 10)}
+    one = rg.prepare(series, closed, missing="mask")
+    both = rg.prepare([series, {"x": U[:20], "y": Y[:20]}], closed, missing="mask")
+    for data, every in ((one, 1), ([one], 1), (both, 2), (rg.pad([one]), 1), (rg.windows(one, 27), 1)):
+        cut = rg.windows(data, 4, stride=1)
+        assert cut.weights is not None
+        for start in range(3, 15):  # the sample that a window begins with
+            alone = rg.prepare(
+                {name: each[start - 3 : start + 4] for name, each in series.items()}, closed, missing="mask"
+            )
+            np.testing.assert_array_equal(
+                cut.weights[:, every * (start - 3)], np.ones(4) if alone.weights is None else alone.weights[:, 0]
+            )
+
+
 def test_classes_and_loops() -> None:
     """A gap in the numbers of classes; and a loop, whose memory of a stand-in is not counted."""
     labels = np.arange(N) % 3.0

@@ -104,7 +104,18 @@ def join(parts: Sequence[Prepared], where: str, always_weights: bool = False) ->
         max(part.tail for part in parts),
         first.origins,
         tuple(place for part in parts for place in part.order),
+        _fed_back_gaps(parts, lengths[-1]),
     )
+
+
+def _fed_back_gaps(parts: Sequence[Prepared], length: int) -> dict[int, Array]:
+    """Those of all parts, where one has none nothing is a gap."""
+    delays = sorted({delay for part in parts for delay in part.fed_back_gaps})
+    none = [np.zeros((steps_of(part), len(part.lengths)), dtype=bool) for part in parts]
+    return {
+        delay: _side_by_side([part.fed_back_gaps.get(delay, no) for part, no in zip(parts, none, strict=True)], length)
+        for delay in delays
+    }
 
 
 def _ahead(parts: Sequence[Prepared], lengths: Sequence[int], where: str) -> Mapping[str, str] | None:

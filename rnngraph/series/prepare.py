@@ -138,8 +138,10 @@ def _prepared(series: object, weights: object, plan: Plan, columns: Columns, whe
         counted = np.ones((steps, batch)) if counted is None else counted.copy()
         counted[:first] = 0.0
         counted[steps - last :] = 0.0
+    fed_back: dict[int, Array] = {}
     if gaps and counted is not None:
-        counted[_gaps_read(plan, gaps, depths, after, stop)] = 0.0
+        read, fed_back = _gaps_read(plan, gaps, depths, after, stop)
+        counted[read] = 0.0
         if not counted.any():
             raise DataError(
                 where, "a gap in what each step reads, or in its target", "a step without any",
@@ -148,7 +150,8 @@ def _prepared(series: object, weights: object, plan: Plan, columns: Columns, whe
     in_state = {*state, *beyond.values()}
     origins = {name: origin for name, origin in plan.notes.origins.items() if name in in_state}
     return Prepared(
-        inputs, targets, counted, state, (steps,) * batch, dropped, first, beyond, tail=last, origins=origins
+        inputs, targets, counted, state, (steps,) * batch, dropped, first, beyond, tail=last, origins=origins,
+        fed_back_gaps=fed_back,
     )  # fmt: skip
 
 
@@ -213,19 +216,31 @@ def _masked_steps(plan: Plan, before: set[str], after: set[str]) -> tuple[int, i
 
 def _gaps_read(
     plan: Plan, gaps: Mapping[str, Array], depths: Mapping[str, int], after: Mapping[str, int], stop: int
-) -> Array:
-    """Which steps have a gap as their target, or read one, (steps, batch)."""
+) -> tuple[Array, dict[int, Array]]:
+    """Which steps have a gap as their target, or read one, (steps, batch).
+
+    Beside them, by delay, those that would read one if the sequence began less than that many steps before.
+    """
     dropped = max(depths.values())
-    found = np.zeros((stop - dropped, next(iter(gaps.values())).shape[1]), dtype=bool)
+    shape = stop - dropped, next(iter(gaps.values())).shape[1]
+    found = np.zeros(shape, dtype=bool)
+    fed_back: dict[int, Array] = {}
     delays = reading_delays(plan.model, gaps, list(plan.losses), plan.notes.gates.values())
     for name, gap in gaps.items():
         later = plan.shift(name)
         if name in plan.losses:
             found |= gap[dropped + later : stop + later]
-        # An output and what is made of it is read as measured before the first step alone, then it is the network's.
-        first, last = dropped - depths[name], stop + after[name] if plan.is_read(name) else dropped
+        first, last = dropped - depths[name], stop + after[name]
         for delay in delays[name]:
             start, end = max(first, dropped - delay), min(last, stop - delay)
-            if start < end:
-                found[start + delay - dropped : end + delay - dropped] |= gap[start + later : end + later]
-    return found
+            if start >= end:
+                continue
+            read = np.zeros(shape, dtype=bool)
+            read[start + delay - dropped : end + delay - dropped] = gap[start + later : end + later]
+            # An output is read as measured before the first step alone, from there on as the network's own.
+            if plan.is_read(name):
+                found |= read
+            elif depths[name] and delay > 0:
+                found[:delay] |= read[:delay]
+                fed_back[delay] = fed_back.get(delay, False) | read
+    return found, fed_back

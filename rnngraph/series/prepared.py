@@ -27,6 +27,8 @@ class Prepared(Mapping[str, Any]):
     the first and of the last steps do not count, as they depend on what the samples do not tell. ``origins``: what the
     values of a unit in the state are, where they are those of an input or target (of its measured values, or scaled).
     ``order``: the place that each sequence has in what ``pad`` or ``buckets`` was given, empty elsewhere.
+    ``fed_back_gaps``: by delay, the steps (T, batch) that would read a gap of an output that is fed back, if a window
+    began less than that many steps before.
 
     It is a mapping with the four keys that functions of a kernel take as arguments: ``rg.fit(kernel, params,
     prepared)``, ``kernel.loss_and_gradient(params, **prepared)``, ``kernel.forward(params, prepared.inputs,
@@ -44,6 +46,7 @@ class Prepared(Mapping[str, Any]):
     tail: int = 0
     origins: Mapping[str, Origin] = field(default_factory=dict)
     order: tuple[int, ...] = ()
+    fed_back_gaps: Mapping[int, Array] = field(default_factory=dict)
 
     @property
     def data(self) -> tuple[dict[str, Array], dict[str, Array], Array | None, dict[str, Array]]:

@@ -90,6 +90,10 @@ def _windows(part: Prepared, length: int, starts: range, warmup: int, tail: int,
         weights = _cut(np.ones((steps, batch)) if part.weights is None else part.weights, starts, length)
         weights[:warmup] = 0.0
         weights[length - tail :] = 0.0
+    gaps = {delay: _cut(array, starts, length) for delay, array in part.fed_back_gaps.items()}
+    if weights is not None:
+        for delay, gap in gaps.items():  # what is a measured past here was the network's own within the sequence
+            weights[:delay][gap[:delay]] = 0.0
     inputs, targets = (
         {name: _cut(array, starts, length) for name, array in arrays.items()} for arrays in (part.inputs, part.targets)
     )
@@ -102,11 +106,12 @@ def _windows(part: Prepared, length: int, starts: range, warmup: int, tail: int,
         inputs, targets, state = (
             {name: array[:, counted] for name, array in arrays.items()} for arrays in (inputs, targets, state)
         )
+        gaps = {delay: array[:, counted] for delay, array in gaps.items()}
     # A window may reach into the padding of its sequence.
     lengths = np.clip(np.array(part.lengths) - np.array(starts)[:, None], 0, length).ravel()[counted]
     return dataclasses.replace(
         part, inputs=inputs, targets=targets, weights=weights, state=state,
-        lengths=tuple(int(each) for each in lengths), order=(),
+        lengths=tuple(int(each) for each in lengths), order=(), fed_back_gaps=gaps,
     )  # fmt: skip
 
 
