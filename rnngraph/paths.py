@@ -97,6 +97,20 @@ def shifts(nodes: Iterable[Name], reads: Iterable[tuple[Name, Name, int]]) -> di
     return None
 
 
+def direction(nodes: Iterable[Name], reads: Iterable[tuple[Name, Name, int]]) -> int:
+    """The direction in time in which a loop runs: 1 where the delays of every cycle sum to more than 0, -1 where all
+    sum to less, 0 where neither holds. ``reads`` as in ``shifts``."""
+    reads = list(reads)
+    place = shifts(nodes, reads)
+    if place is None:
+        return 0
+    left = [(source, to, delay + place[source] - place[to]) for source, to, delay in reads]
+    still = nx.DiGraph((source, to) for source, to, rest in left if rest == 0)
+    if not nx.is_directed_acyclic_graph(still):
+        return 0
+    return 1 if all(rest >= 0 for _, _, rest in left) else -1
+
+
 def _shortest_cycle(graph: nx.DiGraph, start: str) -> list[str]:
     """A shortest cycle through ``start``, breadth first, with ``start`` at both ends."""
     reached_from: dict[str, str] = {}
