@@ -45,7 +45,7 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
                 record.where,
                 "a learned delay, all of whose weights depend on each other",
                 "delays that are fixed, for a transformation that takes edges of one delay each",
-                "replace it by a list of delays",
+                "harden it first: graph, params = rg.harden(graph, params)",
             )
         mask, selection = read_mask(record, *sizes), read_selection(record, *sizes)
         for position, delay in enumerate(record.delays.steps):
