@@ -143,3 +143,61 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         rg.merge_delays(
             graph, {name: np.zeros(shape) for name, shape in rg.validate(graph).parameters.items() if name != "V"}
         )
+
+
+def with_delays_by_unit(structure: str, delays: Any) -> nx.MultiDiGraph:
+    """A layer of two units whose own delays differ from unit to unit."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=2, activation="tanh", initial="parameter")
+    graph.add_node("y", kind="output", size=2)
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "a", structure="diagonal", parameter="D", delay=[[2, 2]])
+    graph.add_edge("a", "y", structure=structure, delay=delays)
+    return graph
+
+
+def outputs_of(graph: nx.MultiDiGraph, params: Any, state: Any, inputs: Any) -> Any:
+    outputs, _ = rg.compile(graph, dtype="float64").forward(params, inputs, state)
+    return np.concatenate(list(outputs.values()), axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("structure", "delays"), [("identity", [[0, 3]]), ("identity", [[0, 0]]), ("diagonal", [[0, 0]])]
+)
+def test_a_delay_for_each_unit(structure: str, delays: Any) -> None:
+    graph = with_delays_by_unit(structure, delays)
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=shape) for name, shape in rg.validate(graph).parameters.items()}
+    inputs = {"x": rng.normal(size=(6, 2, 2))}
+    state = {"a": rng.normal(size=(rg.validate(graph).depth("a"), 2, 2))}
+    expected = outputs_of(graph, params, state, inputs)
+    for changed, values, states in (
+        rg.expand_delays(graph, params, state),
+        rg.merge_delays(graph, params, state),
+        rg.split_layer(graph, ["a", "y"], [1, 1], params, state),
+        rg.merge_layers(graph, {"a": ["a"], "y": ["y"]}, params, state),
+    ):
+        np.testing.assert_allclose(outputs_of(changed, values, states, inputs), expected, atol=1e-14)
+    unfolded = outputs_of(rg.unfold(graph, 6), params, None, {f"x@{t}": inputs["x"][t - 1 : t] for t in range(1, 7)})
+    np.testing.assert_allclose(
+        np.moveaxis(unfolded.reshape(2, 6, 2), 0, 1), outputs_of(graph, params, None, inputs), atol=1e-14
+    )
+    adjoint, turned = rg.transpose(graph, params)
+    assert set(rg.validate(adjoint).parameters) == set(turned) == {"W_x_a_T", "D", *({"W_a_y"} & set(params))}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        rg.expand_delays, rg.merge_delays, rg.transpose, lambda graph: rg.unfold(graph, 3),
+        lambda graph: rg.split_layer(graph, ["a", "y"], [1, 1]), lambda graph: rg.merge_layers(graph, {"b": ["a"]}),
+    ],
+)  # fmt: skip
+def test_what_edges_of_one_delay_cannot_hold_is_refused(call: Any) -> None:
+    with pytest.raises(
+        rg.UnsupportedError, match=r"edge 'a' -> 'y': found a delay for each unit .*mask=numpy\.eye\(2\)"
+    ):
+        call(with_delays_by_unit("diagonal", [[0, 3]]))
+    with pytest.raises(rg.UnsupportedError, match=r"edge 'a' -> 'y': found a learned delay.*harden it first"):
+        call(with_delays_by_unit("diagonal", {"max": 2, "learned": True}))
