@@ -15,6 +15,8 @@ from rnngraph.words import clip, nearest
 
 MAX_DELAY = 1_000_000
 MAX_LEARNED = 10_000  # delays of one learned edge: each costs a weight matrix and a copy of the source
+MIN_TEMPERATURE = 1e-9  # below, a softmax is as hard in float32, and its derivatives or logits / temperature overflow
+TEMPERATURE = f"a number of {MIN_TEMPERATURE} or more"
 STEPS = "a whole number of time steps (an int), a list of them, {'max': D, 'learned': True}, or an integer matrix"
 
 
@@ -97,10 +99,11 @@ def _learned(where: str, delay: Mapping[object, object]) -> LearnedDelay:
                 where, f"the unknown key {clip(key)} in delay={clip(dict(delay))}", ", ".join(LEARNED_KEYS),
                 f"did you mean {close!r}?" if close else "remove it",
             )  # fmt: skip
-    if delay.get("learned") is not True:
+    learned = delay.get("learned")
+    if not isinstance(learned, (bool, np.bool_)) or not learned:
         raise GraphError(
             where, f"delay={clip(dict(delay))}", "{'max': D, 'learned': True} for a learned delay",
-            "add 'learned': True, or give an int or a list of ints for fixed delays",
+            "write 'learned': True, or give an int or a list of ints for fixed delays",
         )  # fmt: skip
     if "max" not in delay:
         raise GraphError(where, f"delay={clip(dict(delay))}", "the longest delay, 'max'", "add 'max': D")
@@ -117,7 +120,7 @@ def _learned(where: str, delay: Mapping[object, object]) -> LearnedDelay:
     given = delay.get("temperature", 1.0)
     temperature = as_temperature(given)
     if temperature is None:
-        raise GraphError(where, f"'temperature': {clip(given)}", "a number > 0", "leave it out for 1")
+        raise GraphError(where, f"'temperature': {clip(given)}", TEMPERATURE, "leave it out for 1")
     parameter = delay.get("parameter")
     if parameter is not None and not (isinstance(parameter, str) and parameter.strip()):
         raise GraphError(
@@ -135,8 +138,11 @@ def _whole(where: str, key: str, value: object) -> int:
 
 
 def as_temperature(temperature: object) -> float | None:
-    """The temperature of a softmax over delays as a float, None where it is no finite number above 0."""
+    """The temperature of a softmax over delays as a float, None where it is no finite number or below the least."""
     if isinstance(temperature, (bool, np.bool_)) or not isinstance(temperature, Real):
         return None
-    number = float(temperature)
-    return number if math.isfinite(number) and number > 0 else None
+    try:
+        number = float(temperature)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and number >= MIN_TEMPERATURE else None

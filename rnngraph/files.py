@@ -22,7 +22,7 @@ import sympy
 from numpy.typing import NDArray
 
 from rnngraph.errors import DataError, EquationError, GraphError, OptionError
-from rnngraph.parsing import parse_equation
+from rnngraph.parsing import parse_equation, written_names
 from rnngraph.words import clip
 
 _NODE_KEYS = ("id",)
@@ -177,24 +177,30 @@ def _attributes(attributes: Mapping[Any, Any], reserved: tuple[str, ...], where:
     for name, value in attributes.items():
         if not isinstance(name, str) or name in reserved:
             raise GraphError(where, f"the attribute {name!r}", f"text other than {list(reserved)}", "rename it")
-        equation = name == "equation" and isinstance(value, sympy.Basic)
-        plain[name] = _text(value, where) if equation else _plain(value, f"{where}, attribute {name!r}")
+        if name in ("equation", "expression") and isinstance(value, sympy.Basic):
+            plain[name] = _text(value, where, named=name == "equation")
+        else:
+            plain[name] = _plain(value, f"{where}, attribute {name!r}")
     return plain
 
 
-def _text(equation: Any, where: str) -> str:
-    """A sympy equation as text that ``parse_equation`` reads back to the same expression."""
+def _text(equation: Any, where: str, named: bool) -> str:
+    """A sympy expression as text that ``parse_equation`` reads back to the same one. ``named``: its names are ports of
+    the node; those of a weight's expression are whatever stands in the text."""
     names = {symbol.name for symbol in equation.atoms(sympy.Symbol)}
     expression, _ = parse_equation(equation, names, where)
     text = str(expression)
     try:
-        same = parse_equation(text, names, where)[0] == expression
+        same = parse_equation(text, names if named else written_names(text), where)[0] == expression
     except EquationError:  # numbers or exponents beyond what text may have
         same = False
     if not same:
         raise GraphError(
-            where, f"the equation {clip(text)}, whose text does not read back", "an equation that text can hold",
-            "write the equation as text, or split it into several nodes",
+            where,
+            f"the {'equation' if named else 'expression'} {clip(text)}, whose text does not read back",
+            f"an {'equation' if named else 'expression'} that text can hold",
+            "write the equation as text, or split it into several nodes"
+            if named else "write the expression as text, of names that text can hold",
         )  # fmt: skip
     return text
 

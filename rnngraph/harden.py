@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rnngraph.attributes import EdgeRecord, read_edge, read_mask
 from rnngraph.compile import compile
 from rnngraph.data import check_parameters
-from rnngraph.delays import as_temperature
+from rnngraph.delays import TEMPERATURE, as_temperature
 from rnngraph.errors import OptionError
 from rnngraph.validate import validate
 from rnngraph.words import clip
@@ -38,8 +38,8 @@ class Hardened:
     By edge, (source, destination, key): ``delays`` has the selected delays, (source size, destination size) or (1,
     size) for a diagonal or identity edge, and (1, 1) where the edge has one for all; ``certainty`` the softmax at them,
     NaN for a pair that the mask leaves out. ``change``: by output, the norm of the difference that hardening makes over
-    the norm of the output, on the inputs that were given; None without inputs. ``removed``: the logits that are no
-    longer parameters.
+    the norm of the output, on the inputs that were given; None without inputs. ``removed``: what is no longer a
+    parameter, the logits and learned initial values that no delay reads any more.
     """
 
     graph: nx.MultiDiGraph = field(repr=False)
@@ -84,9 +84,10 @@ def harden(
 
     The selected delay is that of the largest logit, the first of equal ones. Where all pairs of units of an edge
     selected one delay, it becomes a plain int, else an integer matrix. Parameters keep names, shapes and values; logits
-    that nothing else reads are gone. ``inputs``, (T, batch, size) by input: the change of the outputs is measured on
-    them, from the initial state. ``edges``: (source, destination) or (source, destination, key) of those to harden;
-    every learned edge unless given. Graph and parameters of the caller stay as they are.
+    that nothing else reads are gone, and so is the learned initial value of a node whose delays are all 0 now.
+    ``inputs``, (T, batch, size) by input: the change of the outputs is measured on them, from the initial state.
+    ``edges``: (source, destination) or (source, destination, key) of those to harden; every learned edge unless given.
+    Graph and parameters of the caller stay as they are.
 
     Raises OptionError where ``edges`` names what is no learned edge, DataError for bad parameters or inputs, GraphError
     for a bad graph.
@@ -101,6 +102,7 @@ def harden(
         chosen, sure = _select(record, values[record.logits], read_mask(record, *sizes))
         delays[key], certainty[key] = chosen, sure
         hard.edges[key]["delay"] = int(chosen.flat[0]) if (chosen == chosen.flat[0]).all() else chosen.copy()
+    _drop_unread_initial(hard, {key[0] for key in delays})
     kept = {name: values[name].copy() for name in validate(hard).parameters}
     change = None if inputs is None else _change(graph, values, hard, kept, inputs)
     return Hardened(hard, kept, delays, certainty, change, tuple(name for name in values if name not in kept))
@@ -112,18 +114,33 @@ def set_temperature(
     """A copy of ``graph`` whose learned delays have this temperature, for annealing: compile it anew and train on with
     the same parameters.
 
-    ``edges``: as ``harden`` takes them. Raises OptionError for a temperature that is not above 0 and where ``edges``
-    names what is no learned edge, GraphError for a bad graph.
+    ``edges``: as ``harden`` takes them. Raises OptionError for a temperature below 1e-9 and where ``edges`` names what
+    is no learned edge, GraphError for a bad graph.
     """
     validate(graph)
     number = as_temperature(temperature)
     if number is None:
-        remedy = "lower it step by step towards 0 to sharpen the softmax"
-        raise OptionError("temperature", clip(temperature), "a number > 0", remedy)
+        remedy = "lower it step by step to sharpen the softmax; rg.harden takes its limit"
+        raise OptionError("temperature", clip(temperature), TEMPERATURE, remedy)
     copy = graph.copy()
     for key, _ in _learned_edges(graph, edges):
         copy.edges[key]["delay"] = {**graph.edges[key]["delay"], "temperature": number}
     return copy
+
+
+def _drop_unread_initial(graph: nx.MultiDiGraph, nodes: Iterable[Any]) -> None:
+    """Take the learned initial value from each of ``nodes`` that no edge of ``graph`` reads with a delay any more."""
+    learned = {
+        node: graph.nodes[node]["initial"] for node in nodes if isinstance(graph.nodes[node].get("initial"), str)
+    }
+    if not learned:
+        return
+    for node in learned:
+        del graph.nodes[node]["initial"]
+    model = validate(graph)
+    for node, initial in learned.items():
+        if model.depth(str(node)) or model.ahead(str(node)):
+            graph.nodes[node]["initial"] = initial
 
 
 def _learned_edges(
@@ -143,6 +160,9 @@ def _learned_edges(
             )
         yield from learned.items()
         return
+    if isinstance(edges, str) or not isinstance(edges, Iterable):
+        expected = f"a list of tuples that name learned edges: {listed}"
+        raise OptionError("edges", clip(edges), expected, "leave it out for all of them")
     named: set[EdgeKey] = set()
     for edge in edges:
         length = len(edge) if isinstance(edge, tuple) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 import networkx as nx
@@ -12,18 +12,20 @@ from rnngraph.errors import CycleError, GraphError
 from rnngraph.model import Edge, Node
 
 Name = TypeVar("Name", bound=Hashable)
+Read = tuple[str, str, int]  # source, destination, delay
 
 
-def check_cycles(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> None:
+def check_cycles(nodes: Mapping[str, Node], edges: Iterable[Edge], learned: Collection[str | None] = ()) -> None:
     """Raise CycleError for a cycle whose delays sum to zero, and for a loop that can run neither forward nor backward.
 
     A loop can run forward in time where the delays of each of its cycles sum to more than 0, backward where all sum to
     less. A cycle shown is a shortest one through its earliest node in the graph's order, written from that node on; a
-    delay is proposed on the edge that leads back to it. Linear in nodes and edges but for loops that mix delays and
-    look-aheads.
+    delay is proposed on the edge that leads back to it. ``learned``: the weights of learned delays, whose ranges are to
+    be changed instead. Linear in nodes and edges but for loops that mix delays and look-aheads.
     """
     edges = list(edges)
-    _check_instant(nodes, ((edge.source, edge.destination) for edge in edges if edge.delay == 0))
+    chosen = {(edge.source, edge.destination, edge.delay) for edge in edges if edge.parameter in learned}
+    _check_instant(nodes, [(edge.source, edge.destination, 0) for edge in edges if edge.delay == 0], chosen)
     if not any(edge.delay < 0 for edge in edges):
         return
     whole = nx.MultiDiGraph()
@@ -33,14 +35,16 @@ def check_cycles(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> None:
         loop = whole.subgraph(component)
         delays = [delay for _, _, delay in loop.edges(data="delay")]
         if delays and min(delays) < 0 < max(delays):
-            _check_mixed(nodes, loop)
+            _check_mixed(nodes, loop, chosen)
 
 
-def _check_instant(nodes: Mapping[str, Node], pairs: Iterable[tuple[str, str]], shifted: bool = False) -> None:
+def _check_instant(
+    nodes: Mapping[str, Node], reads: Collection[Read], learned: Collection[Read], shifted: bool = False
+) -> None:
     """Raise CycleError for a cycle of edges without delay; ``shifted``: whose delays and look-aheads cancel out."""
     instant = nx.DiGraph()
     instant.add_nodes_from(nodes)
-    instant.add_edges_from(pairs)
+    instant.add_edges_from((source, destination) for source, destination, _ in reads)
     position = {name: index for index, name in enumerate(nodes)}
     looped = [
         min(component, key=position.__getitem__)
@@ -50,31 +54,39 @@ def _check_instant(nodes: Mapping[str, Node], pairs: Iterable[tuple[str, str]], 
     if not looped:
         return
     cycle = _shortest_cycle(instant, min(looped, key=position.__getitem__))
+    ends = cycle[-2], cycle[-1]
+    edge, longer = f"edge {ends[0]!r} -> {ends[1]!r}", "a longer delay" if shifted else "delay=1"
+    if any(read[:2] == ends and read in learned for read in reads):
+        edge, longer = f"learned delay of the {edge}", "a larger 'min'" if shifted else "'min': 1"
     raise CycleError(
         f"cycle {' -> '.join(cycle)}",
         "delays and look-aheads that cancel out, so that each value would wait for itself"
         if shifted
         else "no delay on any of its edges, so that each value would wait for itself",
         "delays that sum to 1 or more" if shifted else "at least one edge with a delay of 1 or more",
-        f"give the edge {cycle[-2]!r} -> {cycle[-1]!r} " + ("a longer delay" if shifted else "delay=1"),
+        f"give the {edge} {longer}",
     )
 
 
-def _check_mixed(nodes: Mapping[str, Node], loop: nx.MultiDiGraph) -> None:
+def _check_mixed(nodes: Mapping[str, Node], loop: nx.MultiDiGraph, learned: Collection[Read]) -> None:
     """A loop that mixes delays and look-aheads: its cycles must all sum to more, or all to less, than 0."""
     shift = shifts(loop.nodes, [(source, to, delay) for source, to, delay in loop.edges(data="delay")])
     if shift is None:
         names = sorted(loop.nodes, key=list(nodes).index)
-        ahead = next((a, b) for a, b, delay in loop.edges(data="delay") if delay < 0)
+        ahead = next(read for read in loop.edges(data="delay") if read[2] < 0)
+        edge = f"edge {ahead[0]!r} -> {ahead[1]!r}"
+        remedy = f"remove the look-ahead of the {edge}, or the delays of the loop"
+        if ahead in learned:
+            remedy = f"give the learned delay of the {edge} 'min': 0 or more, or remove the delays of the loop"
         raise CycleError(
             f"loop through {', '.join(map(repr, names))}",
             "a cycle whose delays sum to more than 0 and one whose delays sum to less, so that neither the past nor the"
             " future can be computed first",
             "a loop whose cycles all lead into the past, or all into the future",
-            f"remove the look-ahead of the edge {ahead[0]!r} -> {ahead[1]!r}, or the delays of the loop",
+            remedy,
         )
-    still = [(a, b) for a, b, delay in loop.edges(data="delay") if delay + shift[a] - shift[b] == 0]
-    _check_instant({name: nodes[name] for name in nodes if name in loop}, still, shifted=True)
+    still = [(a, b, delay) for a, b, delay in loop.edges(data="delay") if delay + shift[a] - shift[b] == 0]
+    _check_instant({name: nodes[name] for name in nodes if name in loop}, still, learned, shifted=True)
 
 
 def shifts(nodes: Iterable[Name], reads: Iterable[tuple[Name, Name, int]]) -> dict[Name, int] | None:
@@ -95,6 +107,20 @@ def shifts(nodes: Iterable[Name], reads: Iterable[tuple[Name, Name, int]]) -> di
             if not changed:
                 return {name: sign * value for name, value in place.items()}
     return None
+
+
+def direction(nodes: Iterable[Name], reads: Iterable[tuple[Name, Name, int]]) -> int:
+    """The direction in time in which a loop runs: 1 where the delays of every cycle sum to more than 0, -1 where all
+    sum to less, 0 where neither holds. ``reads`` as in ``shifts``."""
+    reads = list(reads)
+    place = shifts(nodes, reads)
+    if place is None:
+        return 0
+    left = [(source, to, delay + place[source] - place[to]) for source, to, delay in reads]
+    still = nx.DiGraph((source, to) for source, to, rest in left if rest == 0)
+    if not nx.is_directed_acyclic_graph(still):
+        return 0
+    return 1 if all(rest >= 0 for _, _, rest in left) else -1
 
 
 def _shortest_cycle(graph: nx.DiGraph, start: str) -> list[str]:

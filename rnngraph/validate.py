@@ -60,7 +60,7 @@ def validate(graph: nx.MultiDiGraph) -> Model:
     connections.finish()
     edges = connections.edges
     _check_initial(nodes, edges)
-    check_cycles(nodes, edges)
+    check_cycles(nodes, edges, {name for each in connections.weights if each.logits for name in each.slices})
     check_reachability(nodes, edges)
     nodes = _mark_forget_gates(nodes, edges)
     return Model(

@@ -99,6 +99,51 @@ def test_sympy_equation_comes_back_as_the_same_model(tmp_path: Path, equation: o
     assert_equal_models(validate(loaded), validate(graph))
 
 
+V = sympy.Symbol("V")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        sympy.Abs(V),
+        sympy.Max(V, 0),
+        sympy.atan(V) * sympy.Symbol("G", real=True),
+        sympy.E * V + sympy.Symbol("E") ** 2,
+        1 / (1 + sympy.exp(-V)),
+        *(rule.symbol(*[V, V**2 / 3][: rule.arity]) for rule in FUNCTIONS.values()),
+        "abs(V)",
+    ],
+)
+def test_sympy_expression_comes_back_as_the_same_weight(tmp_path: Path, expression: object) -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("y", kind="output", size=2)
+    graph.add_edge("x", "y", expression=expression, delay=[0, 1])
+    loaded = saved_and_loaded(graph, tmp_path)
+    assert isinstance(loaded.edges["x", "y", 0]["expression"], str)
+    assert validate(loaded).weights == validate(graph).weights
+    assert_equal_models(validate(loaded), validate(graph))
+
+
+@pytest.mark.parametrize(
+    ("expression", "error", "match"),
+    [
+        (sympy.zeta(V), EquationError, "edge 'x' -> .*unknown function"),
+        (sympy.Float(1e-320) * V, GraphError, "edge 'x' -> .*the expression .* does not read back"),
+        (sympy.Symbol("a b") * V, GraphError, "edge 'x' -> .*the expression .* does not read back"),
+        (sympy.Symbol("tanh") * V, GraphError, "edge 'x' -> .*the expression .* does not read back"),
+    ],
+)
+def test_expression_that_text_cannot_hold_is_refused(
+    tmp_path: Path, expression: object, error: type[Exception], match: str
+) -> None:
+    graph = network()
+    graph.add_edge("x", "a b\n", expression=expression)
+    with pytest.raises(error, match=match):
+        save_graph(graph, tmp_path / "net.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_accepted_types_come_back_as_the_same_model(tmp_path: Path) -> None:
     graph = nx.MultiDiGraph()
     graph.add_node(1, kind="input", size=sympy.Integer(2))

@@ -13,6 +13,7 @@ import reference
 
 import rnngraph as rg
 from examples import learned_delays
+from rnngraph.delays import MIN_TEMPERATURE
 
 Array = npt.NDArray[Any]
 MASK = np.array([[1, 0, 0, 1], [0, 1, 1, 1], [1, 1, 1, 0]])
@@ -153,6 +154,26 @@ def test_a_tie_and_agreement() -> None:
     np.testing.assert_allclose(hard.certainty["x", "y", 0], 0.25)
 
 
+@pytest.mark.parametrize("other", [None, 2, "learned"])
+def test_an_initial_value_that_no_delay_reads_any_more_goes(other: Any) -> None:
+    """``other``: the delay of another edge out of the node, which keeps its initial value."""
+    network = nx.MultiDiGraph()
+    network.add_node("x", kind="input", size=2)
+    network.add_node("a", size=2, activation="tanh", initial="parameter")
+    network.add_node("y", kind="output", size=2)
+    learned = {"min": 0, "max": 2, "learned": True}
+    network.add_edge("x", "a")
+    network.add_edge("a", "y", delay=learned)
+    if other is not None:
+        network.add_edge("a", "y", parameter="V", delay=learned if other == "learned" else other)
+    params = {**draw(network), "alpha_a_y": np.array([3.0, 0, 0])[:, None, None] * np.ones((3, 2, 2))}
+    hard = rg.harden(network, params, {"x": inputs()["x"][..., :2]}, edges=[("a", "y", 0)])
+    assert hard.graph.edges["a", "y", 0]["delay"] == 0
+    assert hard.removed == (("alpha_a_y", "a_0") if other is None else ("alpha_a_y",))
+    assert ("initial" in hard.graph.nodes["a"]) == (other is not None) and network.nodes["a"]["initial"] == "parameter"
+    assert set(rg.validate(hard.graph).parameters) == set(hard.params)
+
+
 def test_float32_parameters_stay_float32() -> None:
     kernel = rg.compile(graph())
     hard = rg.harden(graph(), kernel.init(seed=1))
@@ -186,10 +207,18 @@ def test_what_harden_prints() -> None:
         (lambda g, p: rg.harden(g, {**p, "beta": np.full((4, 4), np.nan)}), rg.DataError, "'beta'"),
         (lambda g, p: rg.harden(g, p, edges=[("x", "y")]), rg.OptionError, "tuples that name learned edges: .'x', 'a'"),
         (lambda g, p: rg.harden(g, p, edges=["xa"]), rg.OptionError, "edges: found 'xa'"),
+        (lambda g, p: rg.harden(g, p, edges="xa"), rg.OptionError, "edges: found 'xa'; expected a list of tuples"),
         (lambda g, p: rg.harden(g, p, edges=[("x", "a", 1)]), rg.OptionError, "check the names"),
         (lambda g, p: rg.harden(g, p, {"x": np.zeros((4, 3))}), rg.DataError, "input 'x'"),
-        (lambda g, p: rg.set_temperature(g, 0), rg.OptionError, "temperature: found 0; expected a number > 0"),
-        (lambda g, p: rg.set_temperature(g, math.nan), rg.OptionError, "expected a number > 0"),
+        (
+            lambda g, p: rg.set_temperature(g, 0),
+            rg.OptionError,
+            "temperature: found 0; expected a number of 1e-09 or more",
+        ),
+        (lambda g, p: rg.set_temperature(g, math.nan), rg.OptionError, "expected a number of 1e-09 or more"),
+        (lambda g, p: rg.set_temperature(g, 5e-324), rg.OptionError, "temperature: found 5e-324"),
+        (lambda g, p: rg.set_temperature(g, 10**400), rg.OptionError, "expected a number of 1e-09 or more"),
+        (lambda g, p: rg.harden(g, p, edges=5), rg.OptionError, "edges: found 5; expected a list of tuples"),
         (lambda g, p: rg.set_temperature(g, "cold"), rg.OptionError, "temperature: found 'cold'"),
         (lambda g, p: rg.set_temperature(rg.zoo.elman(3, 4, 2), 1), rg.OptionError, "found no learned delay"),
         (lambda g, p: rg.set_temperature(nx.MultiDiGraph(), 1), rg.GraphError, "no nodes"),
@@ -216,6 +245,17 @@ def test_set_temperature() -> None:
         rg.compile(g, dtype="float64").forward(p, inputs())[0]["y"] for g, p in ((cold, params), (network, scaled))
     ]
     np.testing.assert_allclose(*outputs, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_lowest_temperature_is_that_of_finite_numbers(dtype: str) -> None:
+    kernel = rg.compile(graph(MIN_TEMPERATURE), dtype=dtype)
+    params = kernel.init(seed=0)
+    for logits in (0.0, 1e6):
+        for name in LOGITS.values():
+            params[name][0] = logits
+        loss, gradients = kernel.loss_and_gradient(params, inputs(), {"y": np.ones((20, 2, 4))})
+        assert np.isfinite(loss) and np.isfinite(gradients.vector @ gradients.vector)
 
 
 # ------------------------------------------------------------------------------------------------------------ recovery

@@ -145,24 +145,6 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         )
 
 
-def test_a_delay_for_each_unit() -> None:
-    graph = nx.MultiDiGraph()
-    graph.add_node("x", kind="input", size=3)
-    graph.add_node("y", kind="output", size=3, bias=False)
-    graph.add_edge("x", "y", structure="identity", delay=[[0, 2, 1]])
-    x = np.random.default_rng(0).normal(size=(6, 2, 3))
-    for changed in (rg.expand_delays(graph), rg.merge_delays(graph), rg.split_layer(graph, ["x"], [1, 2])):
-        inputs = {"x": x} if "x" in changed else {"x_1": x[:, :, :1], "x_2": x[:, :, 1:]}
-        outputs, _ = rg.compile(changed, dtype="float64").forward({}, inputs)
-        for unit, delay in enumerate([0, 2, 1]):
-            np.testing.assert_array_equal(outputs["y"][delay:, :, unit], x[: 6 - delay, :, unit])
-    graph.edges["x", "y", 0]["structure"] = "diagonal"
-    with pytest.raises(rg.UnsupportedError, match="edge 'x' -> 'y': found a delay for each unit of a diagonal weight"):
-        rg.expand_delays(graph)
-    graph.edges["x", "y", 0].update(structure="masked", mask=np.eye(3), delay=np.tile([0, 2, 1], (3, 1)))
-    assert {data["delay"] for _, _, data in rg.expand_delays(graph).edges(data=True)} == {0, 1}
-
-
 def test_a_state_on_both_sides_of_the_sequence() -> None:
     """A node that is read both with a delay and ahead has its values after the sequence as ``<node>:ahead``."""
     graph = nx.MultiDiGraph()
@@ -185,3 +167,61 @@ def test_a_state_on_both_sides_of_the_sequence() -> None:
     assert set(states) == set(state)
     outputs, _ = rg.compile(merged, dtype="float64").forward(same, inputs, states)
     np.testing.assert_allclose(outputs["y"], expected["y"], rtol=1e-13)
+
+
+def with_delays_by_unit(structure: str, delays: Any) -> nx.MultiDiGraph:
+    """A layer of two units whose own delays differ from unit to unit."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=2, activation="tanh", initial="parameter")
+    graph.add_node("y", kind="output", size=2)
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "a", structure="diagonal", parameter="D", delay=[[2, 2]])
+    graph.add_edge("a", "y", structure=structure, delay=delays)
+    return graph
+
+
+def outputs_of(graph: nx.MultiDiGraph, params: Any, state: Any, inputs: Any) -> Any:
+    outputs, _ = rg.compile(graph, dtype="float64").forward(params, inputs, state)
+    return np.concatenate(list(outputs.values()), axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("structure", "delays"), [("identity", [[0, 3]]), ("identity", [[0, 0]]), ("diagonal", [[0, 0]])]
+)
+def test_a_delay_for_each_unit(structure: str, delays: Any) -> None:
+    graph = with_delays_by_unit(structure, delays)
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=shape) for name, shape in rg.validate(graph).parameters.items()}
+    inputs = {"x": rng.normal(size=(6, 2, 2))}
+    state = {"a": rng.normal(size=(rg.validate(graph).depth("a"), 2, 2))}
+    expected = outputs_of(graph, params, state, inputs)
+    for changed, values, states in (
+        rg.expand_delays(graph, params, state),
+        rg.merge_delays(graph, params, state),
+        rg.split_layer(graph, ["a", "y"], [1, 1], params, state),
+        rg.merge_layers(graph, {"a": ["a"], "y": ["y"]}, params, state),
+    ):
+        np.testing.assert_allclose(outputs_of(changed, values, states, inputs), expected, atol=1e-14)
+    unfolded = outputs_of(rg.unfold(graph, 6), params, None, {f"x@{t}": inputs["x"][t - 1 : t] for t in range(1, 7)})
+    np.testing.assert_allclose(
+        np.moveaxis(unfolded.reshape(2, 6, 2), 0, 1), outputs_of(graph, params, None, inputs), atol=1e-14
+    )
+    adjoint, turned = rg.transpose(graph, params)
+    assert set(rg.validate(adjoint).parameters) == set(turned) == {"W_x_a_T", "D", *({"W_a_y"} & set(params))}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        rg.expand_delays, rg.merge_delays, rg.transpose, lambda graph: rg.unfold(graph, 3),
+        lambda graph: rg.split_layer(graph, ["a", "y"], [1, 1]), lambda graph: rg.merge_layers(graph, {"b": ["a"]}),
+    ],
+)  # fmt: skip
+def test_what_edges_of_one_delay_cannot_hold_is_refused(call: Any) -> None:
+    with pytest.raises(
+        rg.UnsupportedError, match=r"edge 'a' -> 'y': found a delay for each unit .*mask=numpy\.eye\(2\)"
+    ):
+        call(with_delays_by_unit("diagonal", [[0, 3]]))
+    with pytest.raises(rg.UnsupportedError, match=r"edge 'a' -> 'y': found a learned delay.*harden it first"):
+        call(with_delays_by_unit("diagonal", {"max": 2, "learned": True}))

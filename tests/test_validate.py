@@ -216,7 +216,10 @@ def test_refuses_equations(graph: nx.MultiDiGraph, message: str) -> None:
         ({"delay": {"max": 3, "learned": True, "tau": 1}}, "the unknown key 'tau'"),
         ({"delay": {"max": 1.5, "learned": True}}, "'max': 1.5 in the delay; expected a whole number"),
         ({"delay": {"max": 0, "learned": True}}, "delays from 1 to 0; expected min <= max"),
-        ({"delay": {"max": 3, "learned": True, "temperature": 0}}, "'temperature': 0; expected a number > 0"),
+        (
+            {"delay": {"max": 3, "learned": True, "temperature": 0}},
+            "'temperature': 0; expected a number of 1e-09 or more",
+        ),
         ({"delay": {"max": 3, "learned": True, "shared": 1}}, "'shared': 1; expected True or False"),
         (
             {"delay": {"max": 3, "learned": True}, "structure": "fixed", "value": np.ones((3, 2))},
@@ -346,6 +349,20 @@ def test_cycles_name_the_edge_that_mends_them() -> None:
         validate(lstm(delay=0))
     with pytest.raises(CycleError, match=r"cycle a -> a: .* 'a' -> 'a' delay=1"):
         validate(with_edges(("a", "a", {"delay": [1, 0], "parameter": "R"})))
+    for least in (0, -1):
+        learned = {"delay": {"min": least, "max": 2, "learned": True}, "parameter": "R"}
+        with pytest.raises(
+            CycleError, match=r"cycle a -> a: .* give the learned delay of the edge 'a' -> 'a' 'min': 1"
+        ):
+            validate(with_edges(("a", "a", learned)))
+    for least, last, remedy in (
+        (-1, -1, "a larger 'min'"),
+        (-2, 2, "'min': 0 or more, or remove the delays of the loop"),
+    ):
+        learned = {"delay": {"min": least, "max": last, "learned": True}}
+        with pytest.raises(CycleError, match=f"give the learned delay of the edge 'b' -> 'a' {remedy}"):
+            validate(with_edges(("a", "b", {"delay": 1}), ("b", "a", learned), b={"size": 2}))
+    validate(with_edges(("a", "a", {"delay": {"max": 3, "learned": np.True_}})))
     with pytest.raises(CycleError, match="cycle a -> y -> a"):
         validate(with_edges(("y", "a", {})))
 

@@ -19,6 +19,7 @@ from codegen.functions import FUNCTIONS, maximum, sign
 from rnngraph import zoo
 from rnngraph.equations import Outer, Term, at
 from rnngraph.losses import with_loss
+from rnngraph.paths import direction
 from rnngraph.validate import validate
 from rnngraph.verify import CHECKS, FailedVerificationError, Verification
 from rnngraph.verify.residue import Residue
@@ -257,6 +258,57 @@ def test_shrink_keeps_what_must_be_equal() -> None:
     assert {name: node.size for name, node in small.nodes.items()} == {"x": 1, "a": 2, "y": 2}
     assert [edge.delay for edge in small.edges] == [0, 2, 1, 0, 0]
     assert small.constants["C_a_y"].shape == (2, 2) and small.constants["C_a_y"].all()
+
+
+def loop_of_both_signs(*delays: int) -> nx.MultiDiGraph:
+    """A ring of as many units as there are delays."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    names = [f"n{k}" for k in range(len(delays))]
+    for name in names:
+        graph.add_node(name, size=2, activation="tanh")
+    graph.nodes[names[0]]["kind"] = "output"
+    graph.add_edge("x", names[0], delay=[0, 9])
+    for k, delay in enumerate(delays):
+        graph.add_edge(names[k - 1], names[k], delay=delay)
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("delays", "short"),
+    [((-1, 5), (-1, 2)), ((1, -5), (1, -2)), ((-2, -2, 5), (-1, -1, 3)), ((9, 8, -7, 0), (2, 1, -1, 0))],
+)
+def test_shrink_keeps_the_direction_of_loops_of_both_signs(delays: tuple[int, ...], short: tuple[int, ...]) -> None:
+    graph = loop_of_both_signs(*delays)
+    graph.add_edge("x", "n1", delay=-40)  # outside of the loop: shortened as far as can be
+    small = shrink(validate(graph))
+    found = {(edge.source, edge.destination): edge.delay for edge in small.edges}
+    ring = [found[f"n{(k - 1) % len(delays)}", f"n{k}"] for k in range(len(delays))]
+    assert ring == list(short) and np.sign(sum(ring)) == np.sign(sum(delays))
+    assert found["x", "n1"] == -(1 + len({delay for delay in delays if delay < 0}))
+    assert rg.verify(graph, points=1, effort=500).passed
+
+
+def test_shrink_keeps_the_direction_of_random_loops() -> None:
+    rng, count = np.random.default_rng(0), 0
+    for _ in range(300):
+        graph = loop_of_both_signs(*(int(delay) for delay in rng.integers(-9, 10, size=int(rng.integers(2, 6)))))
+        units = [node for node in graph if node != "x"]
+        for k in range(int(rng.integers(0, 4))):
+            ends = (str(name) for name in rng.choice(units, 2))
+            graph.add_edge(*ends, delay=int(rng.integers(-9, 10)), parameter=f"W{k}")
+        try:
+            model = validate(graph)
+        except rg.CycleError:
+            continue
+        pairs = list(zip(model.edges, shrink(model).edges, strict=True))
+        for long, short in pairs:
+            assert np.sign(long.delay) == np.sign(short.delay) and abs(short.delay) <= abs(long.delay)
+        sides = zip(*pairs, strict=True)
+        inside = [[(e.source, e.destination, e.delay) for e in each if e.source != "x"] for each in sides]
+        assert direction(units, inside[0]) == direction(units, inside[1]) != 0
+        count += min(delay for *_, delay in inside[0]) < 0 < max(delay for *_, delay in inside[0])
+    assert count > 50
 
 
 def test_unrolled_loss_by_hand() -> None:

@@ -92,7 +92,7 @@ class NumPyPrinter(StatementPrinter):
             regrouped = f"self.{name}.reshape({buffer.rows}, {gates}, {width}).transpose(1, 0, 2)"
             return [
                 (name, f"np.zeros({flat} if batch == 1 else {by_block}, DTYPE)"),
-                (f"{name}_by_block", f"{regrouped} if batch == 1 else self.{name}"),
+                (self.views.by_block(buffer), f"{regrouped} if batch == 1 else self.{name}"),
             ]
         rows = f"{bound_text(buffer.length)}, " if buffer.shape == "sequence" else ""
         return [(name, f"np.zeros(({rows}{gates}, batch, {width}), DTYPE)")]

@@ -106,6 +106,10 @@ class ViewText:
             return f"{name}[{columns}]" if columns else name
         return f"{name}[:, {columns}]" if columns else name
 
+    def by_block(self, buffer: Buffer) -> str:
+        """The name of a blocked matrix as one block after the other, whatever the batch."""
+        return self.names.name(("by block", buffer.name), f"{self.buffer(buffer)}_by_block")
+
     def _blocked(self, view: View) -> str:
         """A view of a blocked buffer: several groups keep the axis of the groups, one group loses it."""
         name, width = self.buffer(view.buffer), view.width
@@ -119,7 +123,7 @@ class ViewText:
             return f"{name}[{':' if all_rows else rows}, {gates}]"
         if view.buffer.shape == "matrix":
             assert view.rows is not None
-            name = f"{name}_by_block"
+            name = self.by_block(view.buffer)
             if view.vector and view.columns == width:
                 return f"{name}[{gates}, {view.rows[0]}]"
             if view.rows != (0, view.buffer.rows):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rnngraph.data import check_parameters, check_state
 from rnngraph.errors import OptionError
 from rnngraph.model import Model
+from rnngraph.notes import drop_stale_notes
 from rnngraph.validate import validate
 
 Array = NDArray[Any]
@@ -68,6 +69,7 @@ def returned(
     graph: nx.MultiDiGraph, params: Arrays | None, state: States | None, asked: tuple[Arrays | None, Arrays | None]
 ) -> Any:
     """The graph; (graph, params) where ``asked`` has parameters; (graph, params, state) where it has a state."""
+    drop_stale_notes(graph)
     if state is not None and asked[1] is not None:
         return graph, params, state.named(graph)
     return graph if asked[0] is None else (graph, params)

@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 import sympy
 
-from rnngraph.attributes import read_constant, read_edge, read_mask, read_selection
+from rnngraph.attributes import EdgeRecord, read_constant, read_edge, read_mask, read_selection
 from rnngraph.equations import fresh_name
 from rnngraph.errors import DataError, UnsupportedError
 from rnngraph.model import Expression, Model
@@ -34,8 +34,8 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
 
     A delay for each pair of units becomes one masked edge per delay, all with the same weight; a delay for each unit of
     an identity edge one fixed edge per delay. Masks and values are arrays. Raises GraphError and its kin for a graph
-    that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays, and for a delay for
-    each unit of a diagonal edge, as no structure has a part of a diagonal weight.
+    that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays, and for a diagonal
+    edge with several delays.
     """
     written = explicit_parameters(graph)
     edges: list[Connection] = []
@@ -47,24 +47,17 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
                 record.where,
                 "a learned delay, all of whose weights depend on each other",
                 "delays that are fixed, for a transformation that takes edges of one delay each",
-                "replace it by a list of delays",
+                "harden it first: graph, params = rg.harden(graph, params)",
             )
         mask, selection = read_mask(record, *sizes), read_selection(record, *sizes)
-        if selection is not None and record.structure == "diagonal":
-            raise UnsupportedError(
-                record.where,
-                "a delay for each unit of a diagonal weight",
-                "one delay or a list of them, for a transformation that takes edges of one delay each",
-                "write structure='masked' with the mask np.eye(size), and the delays as a square matrix",
-            )
         for position, delay in enumerate(record.delays.steps):
             changed = {**attributes, "delay": delay}
             if mask is not None:
                 changed["mask"] = mask  # as an array, whatever was written: a file's mask is a list
             if record.structure == "fixed":
                 changed["value"] = read_constant(record, *sizes)[position]
-            elif selection is not None and record.structure == "identity":
-                changed |= {"structure": "fixed", "value": np.diag(selection[position])}
+            elif selection is not None and record.structure in ("diagonal", "identity"):
+                changed |= _of_units(record, selection[position])
             elif selection is not None:
                 chosen = selection[position] if mask is None else selection[position] * mask
                 if not chosen.any():
@@ -74,6 +67,21 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
                 changed = rename_weight(changed, lambda name, delay=delay: f"{name}_d{delay}")  # type: ignore[misc]
             edges.append((source, destination, changed))
     return build(written, written.nodes, edges)
+
+
+def _of_units(record: EdgeRecord, chosen: Array) -> dict[str, Any]:
+    """What becomes of an edge unit by unit for those of its units that have one delay (1 in ``chosen``)."""
+    if chosen.all():
+        return {}
+    if record.structure == "diagonal":  # the weights of a mask would be a matrix, and the parameter is a vector
+        size = len(chosen)
+        raise UnsupportedError(
+            record.where, "a delay for each unit with structure='diagonal'",
+            "one delay for all of its units, for a transformation that takes edges of one delay each",
+            f"use structure='masked' with mask=numpy.eye({size}), a matrix of delays of shape ({size}, {size}) and a"
+            " weight with these diagonal entries",
+        )  # fmt: skip
+    return {"structure": "fixed", "value": np.diag(chosen)}
 
 
 def rename_weight(attributes: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
@@ -110,7 +118,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
     gradients and the names of parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph,
     params, state) where ``state`` is given, (depth, batch, size) by the names that a kernel takes, oldest first. Raises
     GraphError and its kin for a graph that breaks the contract, DataError for arrays that do not fit it,
-    UnsupportedError for a learned delay and for a delay for each unit of a diagonal weight.
+    UnsupportedError for a learned delay and for a diagonal edge with several.
     """
     model = validate(graph)
     single = single_delays(graph)

@@ -7,12 +7,14 @@ stays 1, as it may be broadcast; every other becomes 2, the smallest at which a 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from rnngraph.model import Edge, Model
+from rnngraph.paths import direction
 
 SHORT_DELAY = 3  # networks without longer delays keep theirs
 MOST_CHOICES = 3
@@ -98,14 +100,49 @@ class _Classes:
 
 
 def _shorten(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
-    """The delays d1 < d2 < ... become 1, 2, ... (0 stays 0) where the longest is not short; look-aheads likewise."""
-    delays = sorted({edge.delay for edge in edges if edge.delay > 0})
-    ahead = sorted({-edge.delay for edge in edges if edge.delay < 0})
-    if max([0, *delays, *ahead]) <= SHORT_DELAY:
+    """The delays d1 < d2 < ... become 1, 2, ... (0 stays 0) where the longest is not short; look-aheads likewise.
+
+    A loop that mixes both would not always keep its direction: 5 - 1 would become 1 - 1. There, the delays that lead
+    in its direction stay longer, by the fewest steps that keep it.
+    """
+    if max([0, *(abs(edge.delay) for edge in edges)]) <= SHORT_DELAY:
         return edges
-    rank = {0: 0, **{delay: k for k, delay in enumerate(delays, start=1)}}
-    rank.update((-steps, -k) for k, steps in enumerate(ahead, start=1))
-    return tuple(dataclasses.replace(edge, delay=rank[edge.delay]) for edge in edges)
+    lengths = {sign: sorted({abs(edge.delay) for edge in edges if sign * edge.delay > 0}) for sign in (1, -1)}
+    rank = {sign * length: k for sign, each in lengths.items() for k, length in enumerate(each, start=1)}
+    loops = _mixed_loops(edges)
+    home = {name: loop for loop in loops for name in loop[0]}
+
+    def shorter(edge: Edge, more: int) -> Edge:
+        if edge.delay == 0:
+            return edge
+        loop = home.get(edge.source)
+        along = loop is not None and edge.destination in loop[0] and loop[1] * edge.delay > 0
+        length = min(rank[edge.delay] + (more if along else 0), abs(edge.delay))
+        return dataclasses.replace(edge, delay=length if edge.delay > 0 else -length)
+
+    more = 0
+    while True:  # ends at the latest where all of these delays are as they were
+        shortened = tuple(shorter(edge, more) for edge in edges)
+        if all(_direction(names, shortened) == sign for names, sign in loops):
+            return shortened
+        more += 1
+
+
+def _mixed_loops(edges: Sequence[Edge]) -> list[tuple[frozenset[str], int]]:
+    """The nodes of each loop that mixes delays and look-aheads, and the loop's direction in time."""
+    graph = nx.MultiDiGraph()
+    graph.add_edges_from((edge.source, edge.destination, {"delay": edge.delay}) for edge in edges)
+    found = []
+    for names in nx.strongly_connected_components(graph):
+        delays = [delay for _, _, delay in graph.subgraph(names).edges(data="delay")]
+        if delays and min(delays) < 0 < max(delays):
+            found.append((frozenset(names), _direction(names, edges)))
+    return found
+
+
+def _direction(names: frozenset[str], edges: Sequence[Edge]) -> int:
+    inside = ((e.source, e.destination, e.delay) for e in edges if e.source in names and e.destination in names)
+    return direction(names, inside)
 
 
 def _constants(model: Model, sizes: Mapping[str, int], seed: int) -> dict[str, NDArray[np.float64]]:
