@@ -10,15 +10,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from rnngraph.data import as_array
+from rnngraph.derive import derive_model
 from rnngraph.errors import DataError, GraphError, OptionError
+from rnngraph.evaluate import matrices_of, numpy_functions
 from rnngraph.model import Edge, Model, Node
+from rnngraph.transform.arrays import read_parameters
 from rnngraph.validate import validate
+from rnngraph.words import clip
 
 Array = NDArray[Any]
 UNSTACKED = "pass only networks in which each layer reads the layer before it and nothing else"
@@ -36,8 +42,8 @@ class ConvolutionLayer:
     sequence with ``padding`` zeros put before it, of whose result the first T steps count. Each layer pads what it
     reads: zeros put before the whole stack once are something else, since f(b) need not be 0.
 
-    ``source``, ``node``, ``parameters`` (one a tap, in the order of the kernel; "" for a tap of zeros) and
-    ``bias_name`` (None without a bias) are the names in the graph.
+    ``source``, ``node``, ``parameters`` (one a tap, in the order of the kernel; "" for a tap that is no parameter, but
+    zeros or weights computed from parameters) and ``bias_name`` (None without a bias) are the names in the graph.
     """
 
     source: str
@@ -69,26 +75,28 @@ def as_convolution(
 
     ``params`` has the parameters by name, as a kernel does; without them ``weight`` and ``bias`` are None.
     Delays must be equally spaced (their distance is the dilation). Others are refused, unless ``zero_taps``: then the
-    kernel has a tap for every multiple of their greatest common distance, with zeros where the network has no weight;
-    ``from_convolution`` makes these learned weights.
+    kernel has a tap for every multiple of their greatest common distance, with zeros where the network has no weight.
+    Weights that are computed from parameters (masked, expressions, learned delays, a delay for each pair of units) are
+    computed from ``params``, and refused without them. ``from_convolution`` makes learned weights of all of these.
 
     Raises GraphError for a network that is not a stack of convolutions (more than one input or output, a loop, a layer
     that reads two others, ports, weights that are not dense, values other than 0 before t = 1), DataError for
     parameters that are missing or have the wrong shape.
     """
     model = validate(graph)
+    values = _values(model, params)
     texts = {str(node): _activation(attributes) for node, attributes in graph.nodes(data=True)}
     layers = []
     for source, node, edges in _stack(model):
         delays = sorted((edge.delay for edge in edges), reverse=True)
         dilation = _dilation(node.name, delays, zero_taps)
         by_delay = {edge.delay: edge.parameter or "" for edge in edges}
-        taps = range(delays[0], delays[-1] - 1, -dilation)
-        names = tuple(by_delay.get(delay, "") for delay in taps)
+        read = [by_delay.get(delay, "") for delay in range(delays[0], delays[-1] - 1, -dilation)]
+        names = tuple(name if name in model.parameters else "" for name in read)
         weight = bias = None
-        if params is not None:
-            weight = _kernel(names, params, (source.size, node.size))
-            bias = None if node.bias is None else _value(node.bias, params, (node.size,)).copy()
+        if values is not None:
+            weight = _kernel(read, values, (source.size, node.size))
+            bias = None if node.bias is None else values[node.bias]
         shape = (node.size, source.size, len(names))
         layers.append(
             ConvolutionLayer(
@@ -115,17 +123,18 @@ def from_convolution(
     has the names, activations and delays written there, and the other arguments are not used.
 
     Raises DataError for weights that are no arrays of three axes or do not follow each other, OptionError for the
-    dilation.
+    dilation and for an activation that is no text, GraphError for a text that is neither a function nor an expression.
     """
     if isinstance(weight, Sequence) and weight and all(isinstance(layer, ConvolutionLayer) for layer in weight):
         layers = list(weight)
     else:
-        several = isinstance(weight, Sequence) and len(np.shape(weight[0])) == 3
+        several = isinstance(weight, list | tuple) and (not weight or as_array("weight 0", weight[0]).ndim == 3)
         weights = list(weight) if several else [weight]
-        biases = [bias] * len(weights) if bias is None or not several else list(bias)
-        dilations = [dilation] * len(weights) if isinstance(dilation, int) else list(dilation)
-        layers = _layers(weights, biases, dilations, activation, output_activation)
-    return _network(layers)
+        biases = _one_a_layer(bias, len(weights)) if several or bias is None else [bias]
+        layers = _layers(weights, biases, _one_a_layer(dilation, len(weights)), activation, output_activation)
+    graph, params = _network(layers)
+    validate(graph)
+    return graph, params
 
 
 # From a network.
@@ -204,27 +213,48 @@ def _dilation(name: str, delays: Sequence[int], zero_taps: bool) -> int:
     )  # fmt: skip
 
 
-def _kernel(names: Sequence[str], params: Mapping[str, Any], shape: tuple[int, int]) -> Array:
+def _values(model: Model, params: Mapping[str, Any] | None) -> dict[str, Array] | None:
+    """Copies of the parameters, and the weights that are computed from them; GraphError for such without parameters."""
+    given = read_parameters(model, params)
+    if not model.weights:
+        return given
+    if given is None:
+        edge = next(edge for edge in model.edges if edge.parameter and edge.parameter not in model.parameters)
+        raise GraphError(
+            f"edge {edge.source!r} -> {edge.destination!r}",
+            "weights that are computed from parameters, and no params",
+            "weights that are parameters themselves, or the values of all parameters",
+            "give params=...",
+        )
+    dtype = next(iter(given.values())).dtype
+    computed = matrices_of(derive_model(model), given, numpy_functions())
+    return {name: value.astype(dtype, copy=False) for name, value in computed.items()}
+
+
+def _kernel(names: Sequence[str], values: Mapping[str, Array], shape: tuple[int, int]) -> Array:
     """The weights of a layer as (out, in, kernel)."""
-    given = [_value(name, params, shape) if name else None for name in names]
-    dtype = np.result_type(*(value for value in given if value is not None))
+    dtype = next(values[name] for name in names if name).dtype
     kernel = np.zeros((shape[1], shape[0], len(names)), dtype)
-    for tap, value in enumerate(given):
-        if value is not None:
-            kernel[:, :, tap] = value.T
+    for tap, name in enumerate(names):
+        if name:
+            kernel[:, :, tap] = values[name].T
     return kernel
 
 
-def _value(name: str, params: Mapping[str, Any], shape: tuple[int, ...]) -> Array:
-    if name not in params:
-        raise DataError(f"parameter {name!r}", "no value", f"an array of shape {shape}", "give every parameter")
-    value = np.asarray(params[name])
-    if value.shape != shape:
-        raise DataError(f"parameter {name!r}", f"shape {value.shape}", f"shape {shape}", "give (source, destination)")
-    return value
-
-
 # To a network.
+
+
+def _one_a_layer(given: Any, count: int) -> list[Any]:
+    """The entries of a sequence, or one value for all layers."""
+    several = given.ndim > 0 if isinstance(given, np.ndarray) else isinstance(given, Sequence)
+    return list(given) if several and not isinstance(given, str) else [given] * count
+
+
+def _numbers(where: str, given: Any) -> Array:
+    array = as_array(where, given)
+    if array.dtype.kind not in "biuf":
+        raise DataError(where, f"dtype {array.dtype}", "real numbers", "give an array of numbers")
+    return array
 
 
 def _layers(
@@ -232,17 +262,24 @@ def _layers(
 ) -> list[ConvolutionLayer]:
     """Layers with the zoo's names; all arguments checked."""
     count = len(weights)
+    if not count:
+        raise DataError("argument weight", "an empty list", "one weight a layer", "give one at least")
+    for name, text in (("activation", activation), ("output_activation", output_activation)):
+        if not isinstance(text, str):
+            raise OptionError(
+                f"argument {name}", clip(text), "the name of a function or an expression in s", "give text"
+            )
     if len(biases) != count:
         raise DataError("argument bias", f"{len(biases)} entries", f"{count}, one a layer", "give None for no bias")
     for k, value in enumerate(dilations):
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-            raise OptionError(f"argument dilation[{k}]", repr(value), "an int >= 1", "give the distance of two taps")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise OptionError(f"argument dilation[{k}]", clip(value), "an int >= 1", "give the distance of two taps")
     if len(dilations) != count:
         raise OptionError("argument dilation", f"{len(dilations)} entries", f"{count}, one a layer", "give an int")
     names = ["x", *(f"a{layer}" for layer in range(1, count)), "y"]
     layers: list[ConvolutionLayer] = []
     for k, (given, shift) in enumerate(zip(weights, biases, strict=True)):
-        weight = np.asarray(given)
+        weight = _numbers(f"weight {k}", given)
         if weight.ndim != 3 or 0 in weight.shape:
             raise DataError(
                 f"weight {k}", f"shape {weight.shape}", "(out_channels, in_channels, kernel)",
@@ -253,7 +290,7 @@ def _layers(
                 f"weight {k}", f"{weight.shape[1]} in_channels", f"{layers[-1].shape[0]}, as the layer before has out",
                 "give the layers from the input to the output; grouped convolutions are not read",
             )  # fmt: skip
-        bias = None if shift is None else np.asarray(shift)
+        bias = None if shift is None else _numbers(f"bias {k}", shift)
         if bias is not None and bias.shape != weight.shape[:1]:
             raise DataError(f"bias {k}", f"shape {bias.shape}", f"shape {weight.shape[:1]}", "give one a channel")
         source, node = names[k], names[k + 1]

@@ -118,6 +118,8 @@ def weight_value(
     if weight.operator == "sum":
         return summed_to(value, weight.shape)
     if weight.operator == "softmax":
+        if value.dtype.kind == "f":  # exact numbers cannot overflow
+            value = value - value.max(axis=0)
         exponential = functions["exp"](value)
         value = exponential / exponential.sum(axis=0)
     return np.broadcast_to(value, weight.shape)

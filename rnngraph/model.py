@@ -19,8 +19,8 @@ class Node:
 
     ``equation`` is a sympy expression in real symbols, one per port (``Symbol(port, real=True)``, ``s`` the weighted
     sum); None for an input. ``bias`` is the bias parameter's name or None. ``initial`` is a number, or the name of the
-    learned parameter. ``forget_gate`` marks a forget gate, for initialisation only: a sigmoid node multiplied with a
-    delayed port.
+    learned parameter. ``forget_gate`` marks a forget gate, for initialisation only: a sigmoid node multiplied with
+    the past of the node it feeds (in a loop that runs backward in time, with what that node reads ahead).
     """
 
     name: str

@@ -217,7 +217,7 @@ def _mark_forget_gates(nodes: dict[str, Node], edges: list[Edge]) -> dict[str, N
     """Mark the sigmoid nodes that multiply the past of the very node they feed, as f in c = f*c_prev + i*z.
 
     Only a product with the destination's own past is a memory; a GRU's reset gate, which multiplies another node's
-    past, is not marked.
+    past, is not marked. In a loop that runs backward in time the past is what is read ahead, so either sign counts.
     """
     sigmoid = FUNCTIONS["sigmoid"].symbol(sympy.Symbol("s", real=True))
     sources: dict[str, dict[str, Edge]] = {}
@@ -226,7 +226,7 @@ def _mark_forget_gates(nodes: dict[str, Node], edges: list[Edge]) -> dict[str, N
             sources.setdefault(edge.destination, {})[edge.port] = edge
     gates: set[str] = set()
     for name, ports in sources.items():
-        own_past = {port for port, edge in ports.items() if edge.source == name and edge.delay > 0}
+        own_past = {port for port, edge in ports.items() if edge.source == name and edge.delay != 0}
         if not own_past:
             continue
         for product in nodes[name].equation.atoms(sympy.Mul):  # type: ignore[union-attr]

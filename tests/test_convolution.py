@@ -225,7 +225,7 @@ def test_wrong_arrays_are_refused() -> None:
     graph = zoo.tdnn((2, 3), ([0, 1],))
     params = parameters(rg.compile(graph, dtype="float64"))
     for wrong, text in (
-        ({"W_x_y_d0": params["W_x_y_d0"]}, "parameter 'W_x_y_d1': found no value"),
+        ({"W_x_y_d0": params["W_x_y_d0"]}, "parameters: found no array for 'W_x_y_d1'"),
         (
             {**params, "W_x_y_d0": np.zeros((3, 2))},
             r"parameter 'W_x_y_d0': found shape \(3, 2\); expected shape \(2, 3\)",
@@ -244,12 +244,65 @@ def test_wrong_arrays_are_refused() -> None:
         ({"weight": weight, "bias": np.zeros(2)}, r"bias 0: found shape \(2,\); expected shape \(3,\)"),
         ({"weight": [weight], "bias": [None, None]}, "argument bias: found 2 entries; expected 1, one a layer"),
         ({"weight": rg.as_convolution(graph)}, "layer 'y': found no weights"),
+        ({"weight": []}, "argument weight: found an empty list"),
+        ({"weight": [weight], "bias": 3.0}, r"bias 0: found shape \(\)"),
+        ({"weight": weight, "bias": "no"}, "bias 0: found dtype <U2; expected real numbers"),
+        ({"weight": [[[1.0], [2.0, 3.0]]]}, "that is no array"),
     ):
         with pytest.raises(rg.DataError, match=text):
             rg.from_convolution(**given)
-    for dilation, text in ((0, r"dilation\[0\]: found 0; expected an int >= 1"), ([1, 2], "dilation: found 2 entries")):
+    for dilation, text in (
+        (0, r"dilation\[0\]: found 0; expected an int >= 1"),
+        (None, r"dilation\[0\]: found None; expected an int >= 1"),
+        ([1, 2], "dilation: found 2 entries"),
+    ):
         with pytest.raises(rg.OptionError, match=text):
-            rg.from_convolution(weight, dilation=dilation)
+            rg.from_convolution(weight, dilation=dilation)  # type: ignore[arg-type]
+    with pytest.raises(rg.OptionError, match="argument activation: found 3; expected the name of a function"):
+        rg.from_convolution(weight, activation=3)  # type: ignore[arg-type]
+    with pytest.raises(rg.GraphError, match=r"activation='than'.*did you mean 'tanh'"):
+        rg.from_convolution(weight, output_activation="than")
+
+
+@pytest.mark.parametrize("dilation", [np.int64(2), np.array([2]), (2,)])
+def test_dilations_of_numpy(dilation: Any) -> None:
+    graph, _ = rg.from_convolution(np.ones((3, 2, 2)), dilation=dilation)
+    assert [delay for *_, delay in graph.edges(data="delay")] == [[0, 2]]
+
+
+COMPUTED: dict[str, dict[str, Any]] = {
+    "mask": {"structure": "masked", "mask": [[1, 0, 1], [0, 1, 1]], "delay": [0, 1]},
+    "expression": {"expression": "exp(U)*V", "delay": [0, 1]},
+    "delay for each pair": {"delay": [[0, 1, 2], [1, 1, 0]]},
+    "learned delay": {"delay": {"max": 3, "learned": True}},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", COMPUTED)
+def test_weights_that_are_computed_from_parameters(name: str, dtype: str) -> None:
+    """Their values are the kernel of the convolution; it has no parameters to name, and none without their values."""
+    graph = zoo.tdnn((2, 3, 1), ([0], [0, 1]))
+    graph.edges["x", "a1", 0].clear()
+    graph.edges["x", "a1", 0].update(COMPUTED[name])
+    kernel = rg.compile(graph, dtype=dtype)
+    params = parameters(kernel, dtype=dtype)
+    if "alpha_x_a1" in params:
+        params["alpha_x_a1"] *= 1000  # a softmax that overflows unless it is taken from the largest on
+    with pytest.raises(
+        rg.GraphError, match="edge 'x' -> 'a1': found weights that are computed from parameters, and no"
+    ):
+        rg.as_convolution(graph)
+    layers = rg.as_convolution(graph, params)
+    assert not any(layers[0].parameters) and all(layers[1].parameters)
+    assert layers[0].weight is not None and layers[0].weight.dtype == dtype
+    x = np.random.default_rng(1).normal(size=(9, 2, 2)).astype(dtype)
+    expected = kernel.forward(params, {"x": x})[0]["y"]
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    assert_close(correlated(layers, x), expected, tolerance, name)
+    back, values = rg.from_convolution(layers)
+    assert set(values) == {f"W_x_a1_d{d}" for d in layers[0].delays} | {"W_a1_y_d0", "W_a1_y_d1", "b_a1", "b_y"}
+    assert_close(rg.compile(back, dtype=dtype).forward(values, {"x": x})[0]["y"], expected, tolerance, "back")
 
 
 @pytest.mark.peers

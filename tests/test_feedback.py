@@ -556,6 +556,20 @@ def unequal() -> nx.MultiDiGraph:
     return zoo.narx(2, 3, 1, 1, 2, loop="open")
 
 
+def test_training_goes_on_as_its_refusal_of_a_plain_dict_says() -> None:
+    opened = zoo.narx(1, 2, 1, 1, 1, loop="open")
+    closed, values = rg.close_loop(opened, rg.compile(opened).init(seed=1))
+    kernel, rng = rg.compile(closed), np.random.default_rng(0)
+    data = {"x": rng.normal(size=(5, 1, 1))}, {"y": rng.normal(size=(5, 1, 1))}
+    with pytest.raises(rg.DataError, match=r"params = kernel\.init\(\), then params\.update\(values\)"):
+        rg.fit(kernel, values, data)
+    params = kernel.init()
+    params.update(values)
+    np.testing.assert_array_equal(params["V"], values["V"])
+    rg.fit(kernel, params, data, epochs=1)
+    assert (params["V"] != values["V"]).any()
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [

@@ -114,6 +114,31 @@ def test_add_delay_fills_older_values_with_zeros() -> None:
     np.testing.assert_array_equal(state["x"], np.zeros((1, 3, 1)))
 
 
+def test_a_delay_that_is_masked_out_is_not_in_the_way() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("y", kind="output", size=2)
+    graph.add_edge("x", "y", structure="masked", mask=[[1, 0], [1, 1]], delay=[[1, 0], [3, 2]])
+    ahead, params = rg.remove_delay(graph, params=rg.compile(graph, dtype="float64").init(seed=1))
+    assert ahead.edges["x", "y", 0]["delay"].tolist() == [[0, 0], [2, 1]]
+    x = np.random.default_rng(0).normal(size=(7, 2, 2))
+    before = rg.compile(graph, dtype="float64").forward(params, {"x": x})[0]["y"]
+    after = rg.compile(ahead, dtype="float64").forward(params, {"x": x})[0]["y"]
+    np.testing.assert_allclose(after[:-1], before[1:], rtol=1e-13)
+    with pytest.raises(rg.GraphError, match="edge 'x' -> 'y': found a delay of 1, from which 2 cannot be taken"):
+        rg.remove_delay(graph, 2)
+
+
+def test_add_delay_shortens_a_look_ahead() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "y", delay=-3)
+    assert rg.add_delay(graph, 2).edges["x", "y", 0]["delay"] == -1
+    with pytest.raises(rg.GraphError, match="found a delay of -3, from which 1 cannot be taken"):
+        rg.remove_delay(graph)
+
+
 # Forecasts.
 
 
@@ -163,6 +188,7 @@ def test_forecasts_of_a_nar_need_no_future() -> None:
             rg.UnsupportedError,
             "state of 'y': found the past of a unit",
         ),
+        (lambda: rg.add_delay(zoo.nar(1, 2, 1), state=5), rg.DataError, "state: found an object of type int"),  # type: ignore[arg-type]
         (lambda: rg.predict_ahead(zoo.nar(1, 2, 1), {}, {}, 0), rg.OptionError, "argument horizon: found 0"),
     ],
 )

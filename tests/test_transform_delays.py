@@ -145,6 +145,30 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         )
 
 
+def test_a_state_on_both_sides_of_the_sequence() -> None:
+    """A node that is read both with a delay and ahead has its values after the sequence as ``<node>:ahead``."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("a", size=2, activation="tanh")
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "a", delay=[-2, -1, 0, 3])
+    graph.add_edge("a", "y", delay=-1)
+    kernel = rg.compile(graph, dtype="float64")
+    rng = np.random.default_rng(0)
+    params, inputs = kernel.init(seed=1), {"x": rng.normal(size=(5, 2, 2))}
+    state = {name: rng.normal(size=array.shape) for name, array in kernel.initial_state(2).items()}
+    assert {name: len(array) for name, array in state.items()} == {"x": 3, "x:ahead": 2, "a": 1}
+    expected, _ = kernel.forward(params, inputs, state)
+    expanded, same, states = rg.expand_delays(graph, params, state)
+    assert {name: len(array) for name, array in states.items()} == {"x": 1, "x_1": 1, "x_2": 1, "x:ahead": 2, "a": 1}
+    outputs, _ = rg.compile(expanded, dtype="float64").forward(same, inputs, states)
+    np.testing.assert_allclose(outputs["y"], expected["y"], rtol=1e-13)
+    merged, same, states = rg.merge_delays(expanded, same, states)
+    assert set(states) == set(state)
+    outputs, _ = rg.compile(merged, dtype="float64").forward(same, inputs, states)
+    np.testing.assert_allclose(outputs["y"], expected["y"], rtol=1e-13)
+
+
 def with_delays_by_unit(structure: str, delays: Any) -> nx.MultiDiGraph:
     """A layer of two units whose own delays differ from unit to unit."""
     graph = nx.MultiDiGraph()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -170,6 +171,15 @@ def test_what_cannot_be_split() -> None:
         rg.split_layer(graph, "h", [1, 1])
     with pytest.raises(rg.OptionError, match="nodes: found 'g'; expected a node of the graph"):
         rg.split_layer(graph, ["h", "g"], [1, 2])
+    for nodes, found in (([["h"]], r"\['h'\]"), ([], r"\[\]")):
+        with pytest.raises(rg.OptionError, match=f"nodes: found {found}; expected a node of the graph"):
+            rg.split_layer(graph, nodes, [1, 2])
+    for sizes in (3, None, [], [True, 2], ["h", 2]):
+        with pytest.raises(
+            rg.OptionError, match=r"sizes: found .*; expected a list of whole numbers .* whose sum is 3"
+        ):
+            rg.split_layer(graph, "h", sizes)
+    assert set(rg.split_layer(rg.zoo.elman(2, 3), "a", np.array([1, 2]))) >= {"a_1", "a_2"}
 
 
 @pytest.mark.parametrize(
@@ -205,3 +215,62 @@ def test_masked_layers_and_expressions() -> None:
     graph.edges["a", "a", 0]["mask"] = mask = np.ones((4, 4)) - np.eye(4)[::-1]
     again = rg.merge_layers(rg.split_layer(graph, "a", [1, 3]), {"a": ["a_1", "a_2"]})
     np.testing.assert_array_equal(again.edges["a", "a", 0]["mask"], mask)
+
+
+@pytest.mark.parametrize("sizes", [[2, 2], [1, 3]])
+def test_masks_from_a_file_are_merged(sizes: list[int], tmp_path: Path) -> None:
+    """A file's masks are lists; that of one weight may be a number."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("a", kind="output", size=4, activation="tanh")
+    graph.add_node("b", kind="output", size=1)
+    mask = np.ones((4, 4)) - np.eye(4)[::-1]
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "a", delay=1, structure="masked", mask=mask)
+    graph.add_edge("x", "b", structure="masked", mask=1)
+    split = rg.split_layer(graph, "a", sizes)
+    rg.save_graph(split, tmp_path / "split.json")
+    merged = rg.merge_layers(rg.load_graph(tmp_path / "split.json"), {"a": ["a_1", "a_2"]})
+    np.testing.assert_array_equal(merged.edges["a", "a", 0]["mask"], mask)
+    assert content(merged) == content(single_delays(graph))
+    assert set(rg.split_layer(graph, "b", [1])) == {"x", "a", "b_1"}
+
+
+def test_a_state_on_both_sides_of_the_sequence() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=3)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "y", delay=[-2, 0, 1])
+    kernel = rg.compile(graph, dtype="float64")
+    rng = np.random.default_rng(0)
+    params, x = kernel.init(seed=1), rng.normal(size=(5, 2, 3))
+    state = {name: rng.normal(size=array.shape) for name, array in kernel.initial_state(2).items()}
+    split, parts, states = rg.split_layer(graph, "x", [1, 2], params, state)
+    assert {name: array.shape for name, array in states.items()} == {
+        "x_1": (1, 2, 1), "x_2": (1, 2, 2), "x_1:ahead": (2, 2, 1), "x_2:ahead": (2, 2, 2)
+    }  # fmt: skip
+    outputs, _ = rg.compile(split, dtype="float64").forward(parts, {"x_1": x[..., :1], "x_2": x[..., 1:]}, states)
+    np.testing.assert_allclose(outputs["y"], kernel.forward(params, {"x": x}, state)[0]["y"], rtol=1e-13)
+    del states["x_1:ahead"]  # what is not given starts from the initial value
+    _, _, joined = rg.merge_layers(split, {"x": ["x_1", "x_2"]}, parts, states)
+    assert set(joined) == {"x", "x:ahead"}
+    np.testing.assert_array_equal(joined["x"], state["x"])
+    assert not joined["x:ahead"][..., 0].any()
+    np.testing.assert_array_equal(joined["x:ahead"][..., 1:], state["x:ahead"][..., 1:])
+
+
+def test_a_part_that_is_read_less_far_keeps_less_of_the_state() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=3)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "y", delay=[[0], [1], [-2]])
+    graph.add_edge("x", "y", delay=[[0], [3], [-1]], parameter="V")
+    kernel = rg.compile(graph, dtype="float64")
+    rng = np.random.default_rng(0)
+    params, x = kernel.init(seed=1), rng.normal(size=(5, 2, 3))
+    state = {name: rng.normal(size=array.shape) for name, array in kernel.initial_state(2).items()}
+    split, parts, states = rg.split_layer(graph, "x", [1, 1, 1], params, state)
+    assert {name: len(array) for name, array in states.items()} == {"x_2": 3, "x_3": 2}
+    inputs = {f"x_{k + 1}": x[..., k : k + 1] for k in range(3)}
+    outputs, _ = rg.compile(split, dtype="float64").forward(parts, inputs, states)
+    np.testing.assert_allclose(outputs["y"], kernel.forward(params, {"x": x}, state)[0]["y"], rtol=1e-13)

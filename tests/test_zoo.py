@@ -12,6 +12,7 @@ import pytest
 import reference
 from random_graphs import random_problem
 
+import rnngraph as rg
 from rnngraph import zoo
 from rnngraph.errors import GraphError
 from rnngraph.validate import validate
@@ -228,6 +229,20 @@ def test_bidirectional_is_a_network_and_the_same_on_reversed_time(kind: str) -> 
         }
         alone, _ = reference.forward(layer, parameters, {"x": x[::step]})
         np.testing.assert_allclose(outputs[f"{output}_{way}"], alone[output][::step], rtol=1e-12)
+
+
+def test_both_directions_of_an_lstm_start_alike() -> None:
+    """A forget gate multiplies what its cell reads one step ahead in the backward copy: its bias is 1, too."""
+    params = rg.compile(zoo.bidirectional("lstm", 2, 3)).init()
+    for way in ("forward", "backward"):
+        biases = {name: value.tolist() for name, value in params.items() if name.startswith("b_") and way in name}
+        assert biases == {f"b_{gate}_{way}": [float(gate == "f")] * 3 for gate in "ifoz"}
+    assert validate(zoo.bidirectional("gru", 2, 3)).nodes["z_backward"].forget_gate
+    mixed = zoo.lstm(2, 3)  # its loop runs backward, though one of its edges has a delay
+    for _, _, data in mixed.edges(data=True):
+        data["delay"] = -2 * data.get("delay", 0)
+    mixed.edges["f", "c", 0]["delay"] = 1
+    assert [name for name, node in validate(mixed).nodes.items() if node.forget_gate] == ["f"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from rnngraph.errors import GraphError, OptionError, UnsupportedError
 from rnngraph.feedback.edges import WITHOUT_PARAMETER, EdgeKey, chosen_nodes, edge_record, with_parameter
@@ -92,8 +93,12 @@ def _shifted(graph: nx.MultiDiGraph, edge: EdgeKey, steps: int) -> list[dict[str
     record = edge_record(graph, edge)
     attributes = with_parameter(graph, edge)
     own = record.delays
-    for delay in own.steps:
-        if delay + steps < 0:
+    steps_read = own.steps
+    if own.matrix is not None and record.mask is not None:  # a weight that is masked out has a delay that nothing reads
+        exists = np.broadcast_to(np.asarray(record.mask) != 0, own.matrix.shape)
+        steps_read = tuple(own.matrix[exists].tolist())
+    for delay in steps_read:
+        if steps < 0 and delay + steps < 0:
             raise GraphError(
                 record.where, f"a delay of {delay}, from which {-steps} cannot be taken",
                 f"delays of {-steps} or more on the edges out of every input that is shifted",
@@ -104,7 +109,8 @@ def _shifted(graph: nx.MultiDiGraph, edge: EdgeKey, steps: int) -> list[dict[str
         learned = {**attributes["delay"], "min": own.learned.first + steps, "max": own.learned.last + steps}
         return [{**attributes, "delay": learned}]
     if own.matrix is not None:
-        return [{**attributes, "delay": own.matrix + steps}]
+        shifted = own.matrix + steps
+        return [{**attributes, "delay": shifted if steps > 0 else np.maximum(shifted, 0)}]
     if not own.listed:
         return [{**attributes, "delay": delays[0]}]
     if record.structure in WITHOUT_PARAMETER:
@@ -133,7 +139,7 @@ def _key(graph: nx.MultiDiGraph, result: nx.MultiDiGraph, edge: EdgeKey, number:
 
 def _refuse_units(state: Mapping[str, Any], inputs: Iterable[Any]) -> None:
     names = {node.name for node in inputs}
-    for name in state:
+    for name in state if isinstance(state, Mapping) else ():  # what is no mapping is refused later
         if name not in names:
             raise UnsupportedError(
                 f"state of {clip(name)}", "the past of a unit, which the shifted network has at other times",

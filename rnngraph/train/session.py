@@ -171,7 +171,7 @@ def parameter_vector(params: Any) -> Array:
             "params",
             f"a {type(params).__name__} without .vector",
             "parameters that are views of one vector, which training changes in place",
-            f"{remedy}: params = kernel.init(), then params[name] = array for values of your own",
+            f"{remedy}; values of your own go into these: params = kernel.init(), then params.update(values)",
         )
     if vector.ndim != 1 or vector.dtype.kind != "f":
         found = f"a vector of shape {tuple(vector.shape)} and dtype {vector.dtype}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
@@ -13,6 +14,7 @@ from rnngraph.data import check_parameters, check_state
 from rnngraph.errors import OptionError
 from rnngraph.model import Model
 from rnngraph.notes import drop_stale_notes
+from rnngraph.validate import validate
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Any]
@@ -27,26 +29,49 @@ def read_parameters(model: Model, params: Arrays | None) -> dict[str, Array] | N
     }
 
 
-def read_state(model: Model, state: Arrays | None) -> dict[str, Array]:
+@dataclass
+class States:
+    """The parts of a state, (depth, batch, size) by node: values before t = 1, oldest first, and values after T."""
+
+    before: dict[str, Array]
+    after: dict[str, Array]
+
+    def named(self, graph: nx.MultiDiGraph) -> dict[str, Array]:
+        """The state of ``graph`` by the names that its kernel takes; of each node as much as the graph reads."""
+        model = validate(graph)
+        named = {
+            name: array[len(array) - depth :] for name, array in self.before.items() if (depth := model.depth(name))
+        }
+        for name, given in model.ahead_names().items():
+            if name in self.after:
+                named[given] = self.after[name][: model.ahead(name)]
+        return named
+
+
+def read_state(model: Model, state: Arrays | None) -> States:
     """Copies of the states that are given, none for None. Raises DataError for wrong names, shapes or values."""
     if state is None:
-        return {}
-    depths = {name: depth for name in model.nodes if (depth := model.depth(name) or model.ahead(name))}
+        return States({}, {})
+    ahead = model.ahead_names()
+    depths = {**model.depths, **{given: model.ahead(name) for name, given in ahead.items()}}
     sizes = {name: node.size for name, node in model.nodes.items()}
+    sizes |= {given: sizes[name] for name, given in ahead.items()}
     batches = (
         [np.shape(array)[1] for array in state.values() if np.ndim(array) == 3] if isinstance(state, Mapping) else []
     )
     checked = check_state(state, depths, sizes, batches[0] if batches else 1, common_dtype(state))
-    return {name: array.copy() for name, array in checked.items()}
+    copies = {name: array.copy() for name, array in checked.items()}
+    after = {name: copies.pop(given) for name, given in ahead.items() if given in copies}
+    return States(copies, after)
 
 
 def returned(
-    graph: nx.MultiDiGraph, params: Arrays | None, state: Arrays | None, asked: tuple[Arrays | None, Arrays | None]
+    graph: nx.MultiDiGraph, params: Arrays | None, state: States | None, asked: tuple[Arrays | None, Arrays | None]
 ) -> Any:
     """The graph; (graph, params) where ``asked`` has parameters; (graph, params, state) where it has a state."""
     drop_stale_notes(graph)
-    if asked[1] is not None:
-        return graph, params, state
+    if state is not None and asked[1] is not None:
+        return graph, params, state.named(graph)
     return graph if asked[0] is None else (graph, params)
 
 

@@ -19,7 +19,7 @@ from rnngraph.equations import fresh_name
 from rnngraph.errors import DataError, UnsupportedError
 from rnngraph.model import Expression, Model
 from rnngraph.parsing import parse_equation, written_names
-from rnngraph.transform.arrays import Array, Arrays, learned_value, read_parameters, read_state, returned
+from rnngraph.transform.arrays import Array, Arrays, States, learned_value, read_parameters, read_state, returned
 from rnngraph.transform.parameters import explicit_parameters
 from rnngraph.validate import validate
 from rnngraph.words import normalize_name
@@ -33,8 +33,9 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     """The same network with every name written out and one edge for each delay of a list or a matrix; a new graph.
 
     A delay for each pair of units becomes one masked edge per delay, all with the same weight; a delay for each unit of
-    an identity edge one fixed edge per delay. Raises GraphError and its kin for a graph that breaks the contract,
-    UnsupportedError for a learned delay, whose softmax ties its delays, and for a diagonal edge with several delays.
+    an identity edge one fixed edge per delay. Masks and values are arrays. Raises GraphError and its kin for a graph
+    that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays, and for a diagonal
+    edge with several delays.
     """
     written = explicit_parameters(graph)
     edges: list[Connection] = []
@@ -51,6 +52,8 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
         mask, selection = read_mask(record, *sizes), read_selection(record, *sizes)
         for position, delay in enumerate(record.delays.steps):
             changed = {**attributes, "delay": delay}
+            if mask is not None:
+                changed["mask"] = mask  # as an array, whatever was written: a file's mask is a list
             if record.structure == "fixed":
                 changed["value"] = read_constant(record, *sizes)[position]
             elif selection is not None and record.structure in ("diagonal", "identity"):
@@ -113,9 +116,9 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
 
     The unit ``<node>_<k>`` holds the value of the node k steps ago; look-ahead edges stay as they are. Outputs, loss,
     gradients and the names of parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph,
-    params, state) where ``state`` is given, (depth, batch, size) by node, oldest first. Raises GraphError and its kin
-    for a graph that breaks the contract, DataError for arrays that do not fit it, UnsupportedError for a
-    learned delay and for a diagonal edge with several.
+    params, state) where ``state`` is given, (depth, batch, size) by the names that a kernel takes, oldest first. Raises
+    GraphError and its kin for a graph that breaks the contract, DataError for arrays that do not fit it,
+    UnsupportedError for a learned delay and for a diagonal edge with several.
     """
     model = validate(graph)
     single = single_delays(graph)
@@ -126,7 +129,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
     for node in single:
         name = str(node)
         depth = longest_delay(single, node)
-        given = states.pop(name, None) if depth > 1 else None
+        given = states.before.pop(name, None) if depth > 1 else None
         chains[node] = [node]
         for k in range(1, depth):
             unit = fresh_name(f"{name}_{k}", taken)
@@ -136,7 +139,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
             result.add_edge(chains[node][-1], unit, structure="identity", delay=1)
             chains[node].append(unit)
         if given is not None:
-            states |= {str(unit): given[depth - 1 - k : depth - k] for k, unit in enumerate(chains[node])}
+            states.before |= {str(unit): given[depth - 1 - k : depth - k] for k, unit in enumerate(chains[node])}
     for source, destination, data in single.edges(data=True):
         late = data["delay"] - 1
         result.add_edge(chains[source][max(late, 0)], destination, **{**data, "delay": min(data["delay"], 1)})
@@ -171,7 +174,7 @@ class _Merge:
     model: Model
     graph: nx.MultiDiGraph
     values: dict[str, Array] | None
-    states: dict[str, Array]
+    states: States
 
     def bypass(self, node: Hashable) -> None:
         """Let the readers of ``node`` read its source, where ``node`` is a copy of that."""
@@ -190,11 +193,11 @@ class _Merge:
         for _, reader, read in list(self.graph.out_edges(node, data=True)):
             self.graph.add_edge(source, reader, **{**read, "delay": read["delay"] + delay})
         self.graph.remove_node(node)
-        self.states.pop(str(node), None)
+        self.states.before.pop(str(node), None)
 
     def _join_states(self, node: Hashable, source: Hashable, delay: int, late: int) -> None:
         """The last ``late`` values of ``node`` are values of ``source``, ``delay`` steps older."""
-        older, own = self.states.get(str(node)), self.states.get(str(source))
+        older, own = self.states.before.get(str(node)), self.states.before.get(str(source))
         if older is None and own is None:
             return
         older = self._initial(node, late, own) if older is None else older
@@ -207,7 +210,7 @@ class _Merge:
                 "the same values, as the one is a copy of the other",
                 "give states as forward returns them",
             )
-        self.states[str(source)] = np.concatenate([older[: late - count], own])
+        self.states.before[str(source)] = np.concatenate([older[: late - count], own])
 
     def _initial(self, node: Hashable, depth: int, like: Any) -> Array:
         """The last ``depth`` values of a node whose state is not given."""

@@ -45,15 +45,16 @@ def merge_layers(
     merge = _LayerMerge(model, single_delays(graph), layers)
     merge.run()
     values, states = read_parameters(model, params), read_state(model, state)
-    for name, parts in layers.items():
-        given = [states.pop(str(part), None) for part in parts]
-        some = next((array for array in given if array is not None), None)
-        if some is not None:
-            pieces = [
-                merge.initial(part, some, values) if array is None else array
-                for part, array in zip(parts, given, strict=True)
-            ]
-            states[str(name)] = np.concatenate(pieces, axis=2)
+    for arrays in (states.before, states.after):
+        for name, parts in layers.items():
+            given = [arrays.pop(str(part), None) for part in parts]
+            some = next((array for array in given if array is not None), None)
+            if some is not None:
+                pieces = [
+                    merge.initial(part, some, values) if array is None else array
+                    for part, array in zip(parts, given, strict=True)
+                ]
+                arrays[str(name)] = np.concatenate(pieces, axis=2)
     return returned(merge.result, merge.join(values), states, (params, state))
 
 
@@ -110,7 +111,7 @@ class _LayerMerge:
         return {name: _assembled(blocks, values) for name, blocks in self.blocks.items()}
 
     def initial(self, part: Hashable, like: Array, values: dict[str, Array] | None) -> Array:
-        """The values before t = 1 of a part whose state is not given."""
+        """The values outside of the sequence of a part whose state is not given."""
         node = self.model.nodes[str(part)]
         start: Any = node.initial
         if isinstance(start, str):

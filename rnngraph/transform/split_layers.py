@@ -7,7 +7,7 @@ both of its ends are cut alike: of an LSTM all gates, the cell and the hidden la
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,29 +38,32 @@ def split_layer(
     two ways; DataError for arrays that do not fit the graph. A masked block without any weight is left out.
     """
     model = validate(graph)
-    chosen: list[Hashable] = list(dict.fromkeys(nodes)) if isinstance(nodes, list) else [nodes]
-    for node in chosen:
-        _check_sizes(graph, node, sizes)
-    split = _Split(model, single_delays(graph), [int(size) for size in sizes])
+    given = nodes if isinstance(nodes, list) and nodes else [nodes]
+    wanted = list(sizes) if isinstance(sizes, Iterable) else []
+    for node in given:
+        if node not in graph:
+            raise OptionError("nodes", clip(node), "a node of the graph, or a list of them", "name nodes of the graph")
+        size = graph.nodes[node]["size"]
+        if not all(_is_size(part) for part in wanted) or sum(wanted) != size:
+            raise OptionError(
+                "sizes",
+                clip(wanted or sizes),
+                f"a list of whole numbers >= 1 whose sum is {size}, the size of node {str(node)!r}",
+                "give the sizes of the parts",
+            )
+    chosen: list[Hashable] = list(dict.fromkeys(given))
+    split = _Split(model, single_delays(graph), [int(size) for size in wanted])
     split.run(chosen)
     states = read_state(model, state)
-    for node in chosen:
-        if (whole := states.pop(str(node), None)) is not None:
-            pieces = np.split(whole, split.cuts, axis=2)
-            states |= {str(part): piece for part, piece in zip(split.parts[node], pieces, strict=True)}
+    for arrays in (states.before, states.after):
+        for node in chosen:
+            if (whole := arrays.pop(str(node), None)) is not None:
+                arrays.update(zip(split.parts[node], np.split(whole, split.cuts, axis=2), strict=True))
     return returned(split.result, split.cut(read_parameters(model, params)), states, (params, state))
 
 
-def _check_sizes(graph: nx.MultiDiGraph, node: Hashable, sizes: Sequence[int]) -> None:
-    if node not in graph:
-        raise OptionError("nodes", clip(node), "a node of the graph, or a list of them", "name nodes of the graph")
-    size = graph.nodes[node]["size"]
-    whole = all(isinstance(part, int | np.integer) and not isinstance(part, bool) and part >= 1 for part in sizes)
-    if not whole or sum(sizes) != size:
-        raise OptionError(
-            "sizes", clip(list(sizes)), f"whole numbers >= 1 whose sum is {size}, the size of node {str(node)!r}",
-            "give the sizes of the parts",
-        )  # fmt: skip
+def _is_size(part: object) -> bool:
+    return isinstance(part, int | np.integer) and not isinstance(part, bool) and bool(part >= 1)
 
 
 def block_name(name: str, index: Index) -> str:
