@@ -233,6 +233,6 @@ def test_planted_delays_are_recovered(seed: int, monkeypatch: pytest.MonkeyPatch
 def test_the_example_prints_its_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in {"SEEDS": range(1), "STEPS": 200, "EPOCHS": 4, "UNITS": 3}.items():
         monkeypatch.setattr(learned_delays, name, value)
-    learned_delays.main()
+    learned_delays.main([])
     printed = capsys.readouterr().out
     assert printed.count("right in all: ") == 2 and "largest change of an error" in printed
