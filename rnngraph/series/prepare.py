@@ -67,8 +67,8 @@ def prepare(
         (samples,) or (samples, batch): what each step counts, at the time of its inputs; a list for several sequences.
 
     An input that ``graph.graph["feedback"]`` maps to an output (the measured output of a network with open loop) takes
-    the series of that output, unless it has its own. One that ``graph.graph["clock"]`` names, whose values mean
-    nothing, needs none. Arrays of the result may be views of those given.
+    the series of that output, unless it has its own. One that ``graph.graph["clock"]`` names only tells the number of
+    steps: its values are not used, and it needs no series. Arrays of the result may be views of those given.
 
     Raises GraphError for a bad graph, DataError for series that are missing, too short, of wrong shape or not finite,
     OptionError for options out of range.

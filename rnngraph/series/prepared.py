@@ -60,7 +60,7 @@ class Prepared(Mapping[str, Any]):
         steps = f"{longest} steps" if shortest == longest else f"{shortest} to {longest} steps"
         lines = [f"{_count(batch, 'sequence')} of {steps}"]
         if self.dropped:
-            lines[0] += f"; {_count(self.dropped, 'sample')} went into the state"
+            lines[0] += f"; {_count(self.dropped, 'sample')} went into the state{self._sides()}"
         shown = [("input", name, array.shape) for name, array in self.inputs.items()]
         shown += [("target", name, array.shape) for name, array in self.targets.items()]
         shown += [("state", name, array.shape) for name, array in self.state.items()]
@@ -69,6 +69,11 @@ class Prepared(Mapping[str, Any]):
         if self.weights is not None:
             lines.append(f"  weights: {np.count_nonzero(self.weights)} of {self.weights.size} steps count")
         return "\n".join(lines)
+
+    def _sides(self) -> str:
+        """How many of the dropped samples lie before the first step and after the last, where there are both."""
+        after = max((len(self.state[name]) for name in self.ahead if name in self.state), default=0)
+        return f" ({self.dropped - after} before, {after} after)" if after > 0 else ""
 
 
 def _count(number: int, what: str) -> str:

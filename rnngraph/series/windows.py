@@ -24,8 +24,8 @@ def windows(data: object, length: int, stride: int | None = None, warmup: int | 
     ``data``: as ``rnngraph.prepare`` returns it or ``fit`` takes it; a list may hold sequences of several lengths.
     A window begins every ``stride`` steps, ``length - warmup`` unless given; steps left over at the end of a sequence
     are left out, and so are windows in which no step counts, as in the padding of a shorter sequence. The first
-    ``warmup`` steps of a window get the weight 0 (unless given, as many as ``prepare`` masked): a recurrent network
-    forgets in them that it did not start from its state at that time.
+    ``warmup`` steps of a window get the weight 0 (unless given, as many as ``prepare`` masked): the network
+    runs itself in over them, since its hidden state at the start of the window is not known.
 
     Where the data have a state, as ``prepare`` fills it, each window has its own: the samples before it of the inputs,
     and of the targets of outputs that are fed back, and the samples after it of inputs that are read ahead. Without a

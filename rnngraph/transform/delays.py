@@ -32,8 +32,8 @@ SUM = sympy.Symbol("s", real=True)
 def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     """The same network with every name written out and one edge for each delay of a list or a matrix; a new graph.
 
-    A delay for each pair of units becomes one masked edge per delay, all with the same weight. Raises GraphError and
-    its kin for a graph that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays.
+    A delay for each pair of units becomes one masked edge per delay, all with the same weight. Raises GraphError or a
+    subclass for a graph that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays.
     """
     written = explicit_parameters(graph)
     edges: list[Connection] = []
@@ -45,7 +45,7 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
                 record.where,
                 "a learned delay, all of whose weights depend on each other",
                 "delays that are fixed, for a transformation that takes edges of one delay each",
-                "replace it by a list of delays",
+                "make it plain with rg.harden(graph, params)",
             )
         mask, selection = read_mask(record, *sizes), read_selection(record, *sizes)
         for position, delay in enumerate(record.delays.steps):
@@ -95,7 +95,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
 
     The unit ``<node>_<k>`` holds the value of the node k steps ago; look-ahead edges stay as they are. Outputs, loss,
     gradients and the names of parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph,
-    params, state) where ``state`` is given, (depth, batch, size) by node, oldest first. Raises GraphError and its kin
+    params, state) where ``state`` is given, (depth, batch, size) by node, oldest first. Raises GraphError or a subclass
     for a graph that breaks the contract, DataError for arrays that do not fit it, UnsupportedError for a learned delay.
     """
     model = validate(graph)
@@ -134,9 +134,10 @@ def merge_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: Ar
 
     A unit is such a copy when its one edge has structure "identity" and a delay, its activation is the identity, it has
     no bias, and it starts from the value that its source starts from. Outputs and gradients stay. Arguments and
-    returned values as in ``expand_delays``. Raises GraphError and its kin for a graph that breaks the contract,
+    returned values as in ``expand_delays``. Raises GraphError or a subclass for a graph that breaks the contract,
     DataError for arrays that do not fit it, and where the states of a copy and of its source contradict each other,
-    OptionError where a state depends on a learned initial value and no ``params`` are given.
+    OptionError where a state depends on a learned initial value and no ``params`` are given,
+    UnsupportedError for a learned delay (``rg.harden`` makes it plain).
     """
     model = validate(graph)
     merge = _Merge(model, single_delays(graph), read_parameters(model, params), read_state(model, state))
