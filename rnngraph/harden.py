@@ -63,7 +63,8 @@ class Hardened:
             chosen = np.unique(delays[exists])
             pairs = int(exists.sum())
             what = f"delay {chosen[0]}" if len(chosen) == 1 else f"delays {chosen[0]} to {chosen[-1]}"
-            what += f" for all {pairs} {'units' if len(delays) == 1 else 'pairs of units'}" if pairs > 1 else ""
+            whose = f"{pairs} {'units' if len(delays) == 1 else 'pairs of units'}"
+            what += f" {'for all' if len(chosen) == 1 else 'of'} {whose}" if pairs > 1 else ""
             sure = certainty[exists]
             softmax = f"softmax at the selected delay: smallest {sure.min():.3g}, median {np.median(sure):.3g}"
             lines.append(f"  {key[0]} -> {key[1]}{parallel}: {what}; {softmax}")
