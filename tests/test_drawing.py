@@ -140,3 +140,14 @@ def test_labels_cover_neither_nodes_nor_labels(name: str) -> None:
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     for first, second in combinations(boxes, 2):
         assert not first.overlaps(second)
+
+
+def test_listing_says_what_effective_weights_are_made_of() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("y", kind="output", size=2, bias=False)
+    graph.add_edge("x", "y", delay={"max": 2, "learned": True}, parameter="W")
+    graph.add_edge("x", "y", delay=[[1, 3], [3, 1]], parameter="V")
+    listing = as_text_drawing(graph)
+    assert "W_d2 (2x2) = W * softmax(alpha_W)[2]" in listing
+    assert "V_d3 (2x2) = V where the delay is 3" in listing

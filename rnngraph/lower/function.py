@@ -131,11 +131,11 @@ class _Lowering:
             names = [name for name in item.defines if self.signals[name].kind in ("unit", "adjoint")]
             moments.setdefault(shift, []).extend(names)
         parts = [
-            f"{', '.join(names)} at t = step{f' {shift:+d}'.replace('+', '+ ').replace('-', '- ') if shift else ''}"
+            f"{' and '.join(names)} at t = step{f' {shift:+d}'.replace('+', '+ ').replace('-', '- ') if shift else ''}"
             for shift, names in moments.items()
             if names
         ]
-        return f"for step = {'..'.join(reversed(ends) if component.backward else ends)}: {'; '.join(parts)}"
+        return f"for step = {'..'.join(reversed(ends) if component.backward else ends)}: {', '.join(parts)}"
 
     # What the caller gives and gets.
 
