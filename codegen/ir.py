@@ -45,6 +45,8 @@ from numpy.typing import NDArray
 
 Expression = Any  # a sympy expression; sympy ships no types
 
+ONCE = "a copy, made once per call"  # the note of a matrix that is copied from the parameters
+
 
 @dataclass(frozen=True)
 class Bound:

@@ -8,7 +8,7 @@ The LaTeX is one ``align`` environment and needs the package amsmath.
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import networkx as nx
 
@@ -33,11 +33,14 @@ def lstm(inputs: int, units: int) -> nx.MultiDiGraph:
     return graph
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print the forward pass, the loss, the backward pass and the gradients."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latex", action="store_true", help="LaTeX in place of text")
+    options = parser.parse_args(arguments)
     system = rg.gradient(lstm(3, 4), loss="mse")
-    print(system.latex() if "--latex" in arguments else system)
+    print(system.latex() if options.latex else system)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -11,7 +11,7 @@ LSTM's cell to itself there are forget gates and nothing else, its constant erro
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import numpy as np
 
@@ -35,17 +35,25 @@ def measure(seed: int = 0) -> dict[str, rg.GradientFlow]:
     }
 
 
-def main(arguments: list[str]) -> dict[str, rg.GradientFlow]:
+def main(arguments: list[str] | None = None) -> dict[str, rg.GradientFlow]:
     """Print the paths and the norms; draw the norms where a file is named. Returns the norms."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.gradient_flow",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("picture", nargs="?", help="file for the picture of the norms: .png, .pdf or .svg")
+    options = parser.parse_args(arguments)
     print(rg.gradient_paths(rg.zoo.elman(INPUTS, UNITS, 1, recurrence="dense"), "a", lag=2), end="\n\n")
     print(rg.gradient_paths(rg.zoo.lstm(INPUTS, UNITS), "c", lag=2), end="\n\n")
     flows = measure()
     for title, flow in flows.items():
         print(title, flow, sep="\n", end="\n\n")
-    if arguments:
-        rg.plot_gradient_flow(flows, arguments[0])
+    if options.picture:
+        rg.plot_gradient_flow(flows, options.picture)
+        print(f"Written to {options.picture}")
     return flows
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -10,7 +10,7 @@ way that the deltas take back through time (needs the extra ``plot``).
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +47,15 @@ def halves(seed: int = 0) -> float:
     return float(np.abs(np.concatenate([outputs["h_1"], outputs["h_2"]], axis=2) - whole["h"]).max())
 
 
-def main(arguments: list[str]) -> tuple[float, float]:
+def main(arguments: list[str] | None = None) -> tuple[float, float]:
     """Print the networks and the differences; draw where a folder is named. Returns the two differences."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.graph_algebra",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="folder for the two pictures")
+    folder: Path | None = parser.parse_args(arguments).folder
     elman = rg.zoo.elman(2, 3, 1, recurrence="dense")
     unrolled = rg.unfold(elman, STEPS)
     print(f"An Elman network unrolled over {STEPS} steps", rg.as_text_drawing(unrolled), sep="\n\n", end="\n\n")
@@ -59,13 +66,13 @@ def main(arguments: list[str]) -> tuple[float, float]:
     split = halves()
     print(f"An LSTM of 6 units, split into 4 and 2: outputs at most {split:.1e} apart", end="\n\n")
     print("The adjoint of the Elman network, in reversed time", rg.derive(rg.transpose(elman)), sep="\n\n")
-    if arguments:
-        folder = Path(arguments[0])
+    if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         rg.draw(unrolled, folder / "unfolded.png")
         rg.draw(rg.transpose(unrolled), folder / "unfolded_adjoint.png")
+        print(f"Written to {folder}: unfolded.png, unfolded_adjoint.png")
     return gradient, split
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -6,13 +6,14 @@ The teacher is y(t) = tanh(sum over i of W_ij x_i(t - d_ij) + b_j): 8 inputs, 8 
 each with a weight of 0.5 to 1.5 (over the root of its unit's connections, either sign) and a delay d_ij of 1 to 10
 drawn at random. Inputs are white noise; the targets have noise of 10 % of their standard deviation. The student knows
 which connections exist, and for each has one weight and the logits of the delays 1 to 10. It is trained by Adam while
-the temperature of the softmax falls. Weights start at 0, so that each grows with the right sign: a weight of the
-wrong sign would first drive the right delay away. Then ``rg.harden`` makes the delays plain. Errors: root mean square
+the temperature of the softmax falls. Weights start at 0, so that each grows with the right sign: a weight of the wrong
+sign would first lower the logit of the right delay. Then ``rg.harden`` makes the delays plain. Errors: root mean square
 on new data over the standard deviation of the targets, at best 0.1, the noise.
 """
 
 from __future__ import annotations
 
+import argparse
 from typing import NamedTuple
 
 import networkx as nx
@@ -25,6 +26,10 @@ STEPS, NOISE = 2000, 0.1
 TEMPERATURES, EPOCHS, OPTIMIZER = (1.0, 0.5, 0.25, 0.1), 75, rg.Adam(0.02)
 LEARNED = {"max": LONGEST, "learned": True}
 SEEDS = range(10)
+KEY = (
+    "errors: RMS on new data / standard deviation of the targets;"
+    f"\ntrained on: after {EPOCHS} more epochs with plain delays"
+)
 Data = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
@@ -141,8 +146,14 @@ def table(recoveries: dict[str, Recovery], first: str = "seed") -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Students that know which connections exist, and students that do not."""
+    argparse.ArgumentParser(
+        prog="python -m examples.learned_delays",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
+    print(KEY, end="\n\n")
     for masked in (True, False):
         print("The student knows which connections exist" if masked else "The student has all connections")
         print(table({str(seed): recover(teacher(seed), masked) for seed in SEEDS}), end="\n\n")

@@ -12,6 +12,8 @@ and learns to say whether the inputs of two and of five steps ago, each 0 or 1, 
 
 from __future__ import annotations
 
+import argparse
+
 import networkx as nx
 import numpy as np
 
@@ -60,4 +62,6 @@ def main(epochs: int = 30) -> float:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     main()

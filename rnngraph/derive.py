@@ -26,7 +26,7 @@ WEIGHTED_SUM = sympy.Symbol("s", real=True)
 
 
 def derive(graph: nx.MultiDiGraph) -> System:
-    """The forward equations of ``graph`` as a System. Raises GraphError and its kin when the graph breaks the
+    """The forward equations of ``graph`` as a System. Raises GraphError or a subclass when the graph breaks the
     contract."""
     return derive_model(validate(graph))
 

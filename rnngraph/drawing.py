@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
+from rnngraph.drawing_labels import FONT_SIZE, Bend, Box, Label, Position, label_lines, placed, short
 from rnngraph.figures import checked_suffix, new_figure, write_figure
-from rnngraph.listing import as_text_drawing, time_text
+from rnngraph.listing import as_text_drawing
 from rnngraph.model import Edge, Model, Node
 from rnngraph.validate import validate
 
@@ -26,10 +27,9 @@ WIDTH, HEIGHT = 1.3, 0.62
 PORT = 0.13  # arrows to the right join a node's side above the middle, arrows to the left below
 COLORS = {"input": "#dcebf7", "unit": "#f3f3f3", "output": "#e2f1dc"}
 NOW, DELAYED = "#444444", "#b5442b"
-MOST_LINES = 3
-LONGEST = 18
-
-Position = tuple[float, float]
+LONGEST_DETAIL = 24  # characters under a node's name
+REACH, FURTHER, FURTHEST = 0.5, 0.25, 1.3  # how far an arrow within a layer leaves it: by rows, at most
+SAG = 0.34  # of an arrow that reads another time step, beside its twin of the present
 
 
 class Lane(NamedTuple):
@@ -56,9 +56,9 @@ class Layout:
 def draw(graph: nx.MultiDiGraph, path: str | os.PathLike[str] | None = None) -> Any:
     """Draw ``graph`` and return the matplotlib Figure; write it to ``path`` (.png, .pdf, .svg) if one is given.
 
-    Signals flow from left to right; what is read from an earlier time step is drawn red and dashed, with its time.
-    Raises BackendError without matplotlib, GraphError and its kin when the graph breaks the contract, OptionError for a
-    path of another format, DataError where the folder cannot be written to.
+    Signals flow from left to right; what is read from another time step is drawn red and dashed, with its time.
+    Raises BackendError without matplotlib, GraphError or a subclass when the graph breaks the contract, OptionError for
+    a path of another format, DataError where the folder cannot be written to.
     """
     figure = new_figure("draw")
     suffix = checked_suffix(path)
@@ -68,15 +68,25 @@ def draw(graph: nx.MultiDiGraph, path: str | os.PathLike[str] | None = None) -> 
     axes.set_axis_off()
     for node in model.nodes.values():
         _draw_node(axes, node, places.position(node.name))
-    bounds = [places.position(place) for place in places.heights]
+    nodes = [_node_box(places.position(name)) for name in model.nodes]
     bundles = _bundles(model)
+    labels = []
+    bounds = [places.position(place) for place in places.heights]
     for (source, destination, delayed), edges in bundles.items():
-        double = (source, destination, not delayed) in bundles
-        labels = [_label(edge) for edge in edges]
-        if source == destination:
-            bounds.append(_draw_loop(axes, places.position(source), labels))
-        else:
-            bounds.append(_draw_arrow(axes, _route(places, source, destination), delayed, double, labels))
+        double = (source, destination, not delayed) in bundles and source != destination
+        bends = _loop(places.position(source)) if source == destination else _bends(places, source, destination)
+        if double and delayed:
+            bends = [_sagging(bend) for bend in bends]
+        color = DELAYED if delayed else NOW
+        _draw_arrow(axes, bends, color, dashed=delayed)
+        share = (0.4 if delayed else 0.7) if double else 0.5 if source == destination or not delayed else 0.65
+        side = -1 if double and delayed else 1 if source == destination else 0
+        labels.append(Label(label_lines(edges, model), color, bends[-1], share, side))
+        bounds += [bend.at(share) for bend in bends for share in (0.25, 0.5, 0.75)]
+    boxes = placed(labels, nodes)
+    for label, box in zip(labels, boxes, strict=True):
+        _write(axes, label, box)
+    bounds += [corner for box in boxes for corner in ((box.left, box.low), (box.right, box.high))]
     left, right = min(x for x, _ in bounds) - WIDTH, max(x for x, _ in bounds) + WIDTH
     low, high = min(y for _, y in bounds) - HEIGHT, max(y for _, y in bounds) + HEIGHT
     axes.set_xlim(left, right)
@@ -145,19 +155,6 @@ def _bundles(model: Model) -> dict[tuple[str, str, bool], list[Edge]]:
     return bundles
 
 
-def _label(edge: Edge) -> str:
-    name = edge.parameter if edge.port == "s" else edge.port
-    name = _short(name or edge.structure)
-    return f"{name}, {time_text(edge.delay)}" if edge.delay else name
-
-
-def _short(text: str) -> str:
-    """Text on one line that matplotlib does not read as a formula."""
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    shown = printable if len(printable) <= LONGEST else printable[: LONGEST - 1] + "…"
-    return shown.replace("$", r"\$")
-
-
 def _draw_node(axes: Any, node: Node, position: Position) -> None:
     x, y = position
     axes.add_patch(
@@ -166,73 +163,71 @@ def _draw_node(axes: Any, node: Node, position: Position) -> None:
             facecolor=COLORS[node.kind], edgecolor="#333333", linewidth=1, zorder=3,
         )
     )  # fmt: skip
-    detail = f"{node.kind}, {node.size}" if node.equation is None else f"{node.size}: {_short(str(node.equation))}"
-    axes.text(x, y + 0.1, _short(node.name), ha="center", va="center", fontsize=11, fontweight="bold", zorder=4)
+    detail = (
+        f"{node.kind}, {node.size}"
+        if node.equation is None
+        else f"{node.size}: {short(str(node.equation), LONGEST_DETAIL)}"
+    )
+    axes.text(x, y + 0.1, short(node.name), ha="center", va="center", fontsize=11, fontweight="bold", zorder=4)
     axes.text(x, y - 0.15, detail, ha="center", va="center", fontsize=7, zorder=4)
 
 
-def _route(places: Layout, source: str, destination: str) -> list[Position]:
-    """The points an arrow passes, each left and reached horizontally."""
+def _node_box(position: Position) -> Box:
+    x, y = position
+    return Box(x - WIDTH / 2, y - HEIGHT / 2, x + WIDTH / 2, y + HEIGHT / 2)
+
+
+def _bends(places: Layout, source: str, destination: str) -> list[Bend]:
+    """The curve of an arrow: it leaves and reaches each node and each lane horizontally."""
     (x0, y0), (x1, y1) = places.position(source), places.position(destination)
     columns = places.columns[destination] - places.columns[source]
-    if columns == 0:  # out and back on the right side
-        return [(x0 + WIDTH / 2, y0), (x1 + WIDTH / 2, y1)]
+    if columns == 0:  # out and back: down on the right side, up on the left
+        side, port = (WIDTH / 2, 0.0) if y1 < y0 else (-WIDTH / 2, -PORT)
+        reach = min(REACH + FURTHER * (abs(y1 - y0) / ROW - 1), FURTHEST) * (1 if y1 < y0 else -1)
+        start, end = (x0 + side, y0 + port), (x1 + side, y1 + port)
+        return [Bend(start, (start[0] + reach, start[1]), (end[0] + reach, end[1]), end)]
     side, port = (WIDTH / 2, PORT) if columns > 0 else (-WIDTH / 2, -PORT)
     points = [(x0 + side, y0 + port)]
     for lane in _lanes(places.columns, source, destination):
         x, y = places.position(lane)
         points += [(x - side, y), (x + side, y)]
-    return [*points, (x1 - side, y1 + port)]
+    points.append((x1 - side, y1 + port))
+    bends = []
+    for start, end in pairwise(points):
+        half = (end[0] - start[0]) / 2
+        bends.append(Bend(start, (start[0] + half, start[1]), (end[0] - half, end[1]), end))
+    return bends
 
 
-def _draw_arrow(axes: Any, points: list[Position], delayed: bool, double: bool, labels: list[str]) -> Position:
-    """A smooth arrow through the points, its label on the last bend; returns its outermost point."""
-    outwards = points[0][0] == points[-1][0]
-    vertices, codes = [points[0]], [Path.MOVETO]
-    bend = points[-2:]
-    for position, (start, end) in enumerate(pairwise(points)):
-        reach = WIDTH / 2 if outwards else (end[0] - start[0]) / 2
-        sag = -0.3 if delayed and double else 0.0  # beside its twin of the present
-        controls = [(start[0] + reach, start[1] + sag), (end[0] + (reach if outwards else -reach), end[1] + sag)]
-        vertices += [*controls, end]
-        codes += [Path.CURVE4] * 3
-        if position == len(points) - 2:
-            bend = [start, *controls, end]
-    color = DELAYED if delayed else NOW
-    axes.add_patch(
-        FancyArrowPatch(
-            path=Path(vertices, codes), arrowstyle="-|>", mutation_scale=11, color=color, linewidth=1.1,
-            linestyle=(0, (4, 2)) if delayed else "solid", zorder=2,
-        )
-    )  # fmt: skip
-    at = (0.3 if delayed else 0.7) if double else 0.65 if delayed else 0.5
-    weights = ((1 - at) ** 3, 3 * at * (1 - at) ** 2, 3 * at**2 * (1 - at), at**3)
-    x, y = (sum(weight * point[axis] for weight, point in zip(weights, bend, strict=True)) for axis in (0, 1))
-    _write(axes, (x, y), labels, color)
-    return x, y
+def _sagging(bend: Bend) -> Bend:
+    """The curve a little lower between its ends."""
+    (x1, y1), (x2, y2) = bend.first, bend.second
+    return bend._replace(first=(x1, y1 - SAG), second=(x2, y2 - SAG))
 
 
-def _draw_loop(axes: Any, position: Position, labels: list[str]) -> Position:
-    """An arc over a node that reads its own past; returns its outermost point."""
+def _loop(position: Position) -> list[Bend]:
+    """An arc over a node that reads itself at another time step."""
     x, y = position[0], position[1] + HEIGHT / 2
     top = y + 0.56
-    ends = [(x + WIDTH / 4, y), (x + WIDTH / 2, top), (x - WIDTH / 2, top), (x - WIDTH / 4, y)]
+    return [Bend((x + WIDTH / 4, y), (x + WIDTH / 2, top), (x - WIDTH / 2, top), (x - WIDTH / 4, y))]
+
+
+def _draw_arrow(axes: Any, bends: list[Bend], color: str, dashed: bool) -> None:
+    vertices = [bends[0].start, *(point for bend in bends for point in bend[1:])]
     axes.add_patch(
         FancyArrowPatch(
-            path=Path(ends, [Path.MOVETO, *[Path.CURVE4] * 3]), arrowstyle="-|>", mutation_scale=11, color=DELAYED,
-            linewidth=1.1, linestyle=(0, (4, 2)), zorder=2,
+            path=Path(vertices, [Path.MOVETO, *[Path.CURVE4] * (len(vertices) - 1)]), arrowstyle="-|>",
+            mutation_scale=11, color=color, linewidth=1.1, linestyle=(0, (4, 2)) if dashed else "solid", zorder=2,
         )
     )  # fmt: skip
-    _write(axes, (x, y + 0.42), labels, DELAYED)
-    return x, y + 0.6
 
 
-def _write(axes: Any, position: Position, labels: list[str], color: str) -> None:
-    if len(labels) > MOST_LINES:
-        labels = [*labels[: MOST_LINES - 1], f"… {len(labels)} in all"]
+def _write(axes: Any, label: Label, box: Box) -> None:
+    """The text on a white ground that hides the arrow behind it."""
     axes.text(
-        *position, "\n".join(labels), ha="center", va="center", fontsize=7, color=color, zorder=5,
-        bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        (box.left + box.right) / 2, (box.low + box.high) / 2, "\n".join(label.lines), ha="center", va="center",
+        fontsize=FONT_SIZE, color=label.color, zorder=5,
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
     )  # fmt: skip
 
 

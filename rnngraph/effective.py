@@ -120,7 +120,10 @@ class _Transposition:
                 part = gradient * sympy.diff(weight.expression, symbol)
                 shape = weight.shape if weight.operator == "softmax" else self._shape(part)
                 if shape != self.shapes[name]:
-                    part = parameter(self._new(f"back_{weight.name}_{name}", self.shapes[name], part, "sum"))
+                    wanted = f"d{self.of}/d{name}"  # all of it, as a softmax is read by one weight
+                    if name in self.derived.parameters or wanted in self.shapes:
+                        wanted = f"back_{weight.name}_{name}"
+                    part = parameter(self._new(wanted, self.shapes[name], part, "sum"))
                 self.parts.setdefault(name, []).append(part)
 
     def _shape(self, expression: Expression) -> Shape:

@@ -33,7 +33,8 @@ class EquationError(GraphError):
 
 
 class CycleError(GraphError):
-    """A cycle whose delays sum to zero: no order of evaluation exists."""
+    """A cycle whose delays sum to zero, or a loop that mixes cycles of positive and negative sums: no order of
+    evaluation exists."""
 
 
 class UnsupportedError(RNNGraphError):

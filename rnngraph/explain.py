@@ -89,7 +89,7 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
                 for rows in statement.held().values():
                     whole = (rows.slots, batch, rows.rows, rows.columns)
                     size = itemsize * rows.slots * batch * rows.rows * rows.columns
-                    holds = "the last values by turns" if rows.slots > 1 else ""
+                    holds = "the last values, in cyclic order" if rows.slots > 1 else ""
                     if isinstance(statement, BlockSweep) and rows.slots > 1:
                         holds = "the steps of a block" if rows.history else "before and after a block"
                     buffers.append(BufferUse(function.name, rows.name, holds, whole, size))

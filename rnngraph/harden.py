@@ -63,14 +63,15 @@ class Hardened:
             chosen = np.unique(delays[exists])
             pairs = int(exists.sum())
             what = f"delay {chosen[0]}" if len(chosen) == 1 else f"delays {chosen[0]} to {chosen[-1]}"
-            what += f" of {pairs} {'units' if len(delays) == 1 else 'pairs of units'}" if pairs > 1 else ""
+            whose = f"{pairs} {'units' if len(delays) == 1 else 'pairs of units'}"
+            what += f" {'for all' if len(chosen) == 1 else 'of'} {whose}" if pairs > 1 else ""
             sure = certainty[exists]
-            softmax = f"softmax there {sure.min():.3g} at least, median {np.median(sure):.3g}"
+            softmax = f"softmax at the selected delay: smallest {sure.min():.3g}, median {np.median(sure):.3g}"
             lines.append(f"  {key[0]} -> {key[1]}{parallel}: {what}; {softmax}")
         if self.removed:
             lines.append(f"  no longer parameters: {', '.join(self.removed)}")
         for output, change in (self.change or {}).items():
-            lines.append(f"  output {output}: changed by {100 * change:.3g} %, norm of the change over its own")
+            lines.append(f"  output {output}: changed by {100 * change:.3g} %, norm of the change / norm of the output")
         return "\n".join(lines)
 
 
@@ -81,6 +82,8 @@ def harden(
     edges: Iterable[tuple[Any, ...]] | None = None,
 ) -> Hardened:
     """The network with the selected delays in place of the learned ones, and its parameters; see ``Hardened``.
+
+    W_d = W softmax(alpha / temperature)_d becomes W at the delay d of the largest logit, and 0 at the others.
 
     The selected delay is that of the largest logit, the first of equal ones. Where all pairs of units of an edge
     selected one delay, it becomes a plain int, else an integer matrix. Parameters keep names, shapes and values; logits
@@ -113,6 +116,8 @@ def set_temperature(
 ) -> nx.MultiDiGraph:
     """A copy of ``graph`` whose learned delays have this temperature, for annealing: compile it anew and train on with
     the same parameters.
+
+    W_d = W softmax(alpha / temperature)_d, entry by entry.
 
     ``edges``: as ``harden`` takes them. Raises OptionError for a temperature below 1e-9 and where ``edges`` names what
     is no learned edge, GraphError for a bad graph.

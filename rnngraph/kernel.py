@@ -137,7 +137,9 @@ class Kernel:
         return params
 
     def initial_state(self, batch: int = 1, params: Arrays | None = None) -> dict[str, Array]:
-        """The state before t = 1: (depth, batch, size) for each node that is read with a delay, oldest first.
+        """The state that a sequence starts from: arrays (depth, batch, size). For each node read with a delay its last
+        values before t = 1, oldest first; for each node read ahead (``x:ahead`` where it is both) its first values
+        after T, earliest first.
 
         A node that starts from a learned value is in it only when ``params`` is given; without it, the functions
         start it from the parameters that they get.
@@ -186,7 +188,7 @@ class Kernel:
         """
         check_streams(self.compilation.forward)
         if isinstance(state, Stream):
-            if not state.belongs_to(self.module):
+            if not state._belongs_to(self.module):
                 raise DataError("state", "a stream of another kernel", "one of this kernel", "use kernel.stream")
             state.params = params
             return state.step(inputs), state

@@ -16,7 +16,7 @@ Arrays = Mapping[str, Any]
 
 
 class Stream:
-    """What ``Kernel.stream`` returns: it holds the network's state and changes it in place at each step.
+    """The network one time step at a time, made by ``kernel.stream``: it holds the state and changes it in place.
 
     Delayed values lie in ring buffers as long as the longest delay, so a step makes no arrays and takes the same time
     whatever the delays are. ``time`` counts the steps since the stream began or was given a state. One thread may use a
@@ -40,7 +40,7 @@ class Stream:
         self._inputs = checked_inputs
         self._state = checked_state
 
-    def belongs_to(self, module: Any) -> bool:
+    def _belongs_to(self, module: Any) -> bool:
         """Whether it runs the code of that emitted module."""
         return hasattr(module, "Stream") and isinstance(self._stream, module.Stream)
 

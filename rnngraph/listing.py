@@ -12,7 +12,7 @@ from rnngraph.validate import validate
 def as_text_drawing(graph: nx.MultiDiGraph) -> str:
     """Each node of ``graph`` with its size, its equation and, indented, what it reads at which time and weight.
 
-    Raises GraphError and its kin when the graph breaks the contract.
+    Raises GraphError or a subclass when the graph breaks the contract.
     """
     model = validate(graph)
     titles = [quoted(name) for name in model.nodes]
@@ -62,15 +62,16 @@ def weight_text(edge: Edge, model: Model) -> str:
     for weight in model.weights:
         for name in weight.slices or (weight.name,):
             if name == edge.parameter:
-                return f"{edge.structure} {quoted(name)} ({shape_text(weight.shape)}) = {_made_of(weight)}"
+                return f"{edge.structure} {quoted(name)} ({shape_text(weight.shape)}) = {_made_of(weight, edge.delay)}"
     return f"{edge.structure} {quoted(edge.parameter)} ({shape_text(shapes[edge.parameter])})"
 
 
-def _made_of(weight: EffectiveWeight) -> str:
-    """What an effective weight is made of: parameters, a mask, the softmax over delays."""
+def _made_of(weight: EffectiveWeight, delay: int) -> str:
+    """What the effective weight of a delay is made of: parameters, a mask, the softmax over delays."""
     parts = [] if weight.expression == 1 else [str(weight.expression)]
     if weight.mask is not None:
-        parts.append("mask" if not weight.slices else "its pairs of units")
+        parts += ["mask"] if not weight.slices or weight.logits is not None else []
     if weight.logits is not None:
-        parts.append(f"softmax({quoted(weight.logits)})")
-    return " * ".join(parts)
+        parts.append(f"softmax({quoted(weight.logits)})[{delay}]")
+    where = f" where the delay is {delay}" if weight.mask is not None and weight.slices and not weight.logits else ""
+    return " * ".join(parts) + where

@@ -102,7 +102,7 @@ class Model:
         return self.depths.get(name, 0)
 
     def ahead(self, name: str) -> int:
-        """The longest look-ahead out of a node: how many values of the stretch after its state holds."""
+        """The longest look-ahead out of a node: how many values of the sequence that follows its state holds."""
         return self.ahead_depths.get(name, 0)
 
     @cached_property

@@ -16,6 +16,7 @@ from rnngraph.gradient import differentiate
 from rnngraph.initialise import RULES
 from rnngraph.losses import with_loss
 from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter_roles
+from rnngraph.model import Model
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule, build_stream_schedule
@@ -94,9 +95,7 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
             output: "classes" if kind == "cross_entropy" else "values" for output, kind in with_totals.losses.items()
         },
         dtype=dtype,
-        title=f"Recurrent network: {', '.join(model.nodes)}. Forward pass, loss and gradient ({rule})."
-        if len(model.nodes) <= 12
-        else f"Recurrent network of {len(model.nodes)} nodes. Forward pass, loss and gradient ({rule}).",
+        title=_title(model, rule),
         header=tuple(header),
         rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
         wrt=wrt,
@@ -116,6 +115,14 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         parameter_roles(forward),
         clock.seconds,
     )
+
+
+def _title(model: Model, rule: Rule) -> str:
+    """The first line of the emitted source."""
+    reads = nx.DiGraph([(edge.source, edge.destination) for edge in model.edges])
+    what = "Network" if nx.is_directed_acyclic_graph(reads) else "Recurrent network"
+    nodes = f": {', '.join(model.nodes)}" if len(model.nodes) <= 12 else f" of {len(model.nodes)} nodes"
+    return f"{what}{nodes}. Forward pass, loss and gradient ({rule})."
 
 
 def equation_notes(system: System, shown: list[DisplayEquation]) -> dict[str, str]:

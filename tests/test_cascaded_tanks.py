@@ -29,7 +29,7 @@ def test_two_simulated_tanks_are_learned_in_few_steps(tmp_path: Path, capsys: py
         assert result.runs.shape == (1, 192 - trained.given)
     spread = record.test["y"].std()
     assert results[0].errors(record)[0] < 0.3 * spread
-    plot(record, results, tmp_path / "tanks.png")
+    plot(record, results, False, tmp_path / "tanks.png")
     assert (tmp_path / "tanks.png").stat().st_size > 10_000
 
 
@@ -113,6 +113,7 @@ def test_data_are_read_from_the_benchmarks_file(tmp_path: Path, monkeypatch: pyt
     ]
     path.write_text("\n".join(lines), "utf-8")
     found = read(path)
+    np.testing.assert_array_equal(read(tmp_path).test["y"], found.test["y"])
     np.testing.assert_array_equal(found.estimation["y"], record.estimation["y"])
     np.testing.assert_array_equal(found.test["u"], record.test["u"])
     assert error(found.test["y"][5:] + 0.5, found.test["y"]) == pytest.approx(0.5)

@@ -203,6 +203,7 @@ def test_train_takes_columns_in_order(tmp_path: Path) -> None:
         (("--window", "100"), "at most 60"),
         (("--learning-rate", "-1"), "learning_rate"),
         (("--optimizer", "lbfgs", "--learning-rate", "1"), "lbfgs"),
+        (("--optimizer", "ekf", "--learning-rate", "1"), "ekf"),
         (("--epochs", "0"), "epochs"),
     ],
 )
@@ -210,6 +211,13 @@ def test_train_errors(tmp_path: Path, arguments: tuple[str, ...], message: str) 
     result = run("train", SMALL, str(series(tmp_path / "series.csv")), *arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("rnngraph: ") and message in result.stderr
+
+
+@pytest.mark.parametrize("optimizer", ["levenberg-marquardt", "ekf"])
+def test_second_order_optimizers(tmp_path: Path, optimizer: str) -> None:
+    data = str(series(tmp_path / "series.csv"))
+    result = run("train", SMALL, data, "--input", "x=u,v", "--target", "y=y", "--optimizer", optimizer, "--epochs", "2")
+    assert result.exit_code == 0 and "2 epochs" in result.stdout
 
 
 def test_divergence_is_one_line(tmp_path: Path) -> None:

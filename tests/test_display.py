@@ -120,7 +120,7 @@ Where
   W^T is the transpose of W; the shape of W is (units of the source, units of the destination)
   a(t) = 0 for t <= 0, unless a state is given
   w(t): weight of step t of a sequence, 1/(T batch); weights that are given are divided by their sum
-  delta_v(t) = dL/dv(t), 0 for t > T as each product with it; f' is the derivative of f"""
+  delta_v(t) = dL/dv(t): it, and each product with it, is 0 for t > T; f' is the derivative of f"""
 
 LSTM = """\
 Forward
@@ -370,7 +370,7 @@ L &= SUM \left({\left(y(t) - \mathrm{target}_y(t)\right)}^{2}\right) \tag{4} \\
 \item $a(t) = 0$ for $t \le 0$, unless a state is given
 \item $w(t)$: weight of step $t$ of a sequence, $1 / (T \cdot \text{batch})$; weights that are given are divided by~
 their sum
-\item $\delta_v(t) = \frac{\partial L}{\partial v}(t)$, 0 for $t > T$ as each product with it; $f'$ is the~
+\item $\delta_v(t) = \frac{\partial L}{\partial v}(t)$: it, and each product with it, is 0 for $t > T$; $f'$ is the~
 derivative of $f$
 \end{itemize}""".replace("~\n", " ").replace("SUM", r"\sum_{t=1}^{T} 0.5 \, w(t) \, \sum_{\text{units}}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from rnngraph import zoo
 from rnngraph.drawing import as_text_drawing, draw, layout
+from rnngraph.drawing_labels import label_lines, short
 from rnngraph.errors import DataError, GraphError, OptionError
 from rnngraph.validate import validate
 
@@ -96,3 +98,56 @@ def test_bad_graph_is_refused() -> None:
     graph.nodes["a"]["size"] = 0
     with pytest.raises(GraphError, match="node 'a'"):
         as_text_drawing(graph)
+
+
+def test_two_directions_within_a_layer_are_two_curves() -> None:
+    patches = pytest.importorskip("matplotlib.patches")
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("a", size=2)
+    graph.add_node("b", kind="output", size=2)
+    graph.add_edge("x", "a")
+    graph.add_edge("a", "b", delay=3)
+    graph.add_edge("b", "a", delay=-1)
+    figure = draw(graph)
+    arrows = [
+        patch.get_path().vertices for patch in figure.axes[0].patches if isinstance(patch, patches.FancyArrowPatch)
+    ]
+    sides = [max(curve[:, 0].max() for curve in arrows), min(curve[:, 0].min() for curve in arrows[1:])]
+    middle = layout(validate(graph)).position("a")[0]
+    assert sides[1] < middle < sides[0]
+
+
+def test_delays_that_share_parameters_have_one_line() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("y", kind="output", size=2)
+    graph.add_edge("x", "y", delay={"max": 3, "learned": True}, parameter="W")
+    graph.add_edge("x", "y", delay=[[1, 2], [5, 1]], parameter="V")
+    model = validate(graph)
+    assert label_lines(model.edges, model) == ("W, t-1…t-3 learned", "V, a delay per pair: 1, 2, 5")
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    assert short("W_h_backward_i_backward") == "W_h_backwa…_backward"
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "tdnn", "narx", "bidirectional"])
+def test_labels_cover_neither_nodes_nor_labels(name: str) -> None:
+    pytest.importorskip("matplotlib")
+    figure = draw(zoo.example(name))
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    for first, second in combinations(boxes, 2):
+        assert not first.overlaps(second)
+
+
+def test_listing_says_what_effective_weights_are_made_of() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("y", kind="output", size=2, bias=False)
+    graph.add_edge("x", "y", delay={"max": 2, "learned": True}, parameter="W")
+    graph.add_edge("x", "y", delay=[[1, 3], [3, 1]], parameter="V")
+    listing = as_text_drawing(graph)
+    assert "W_d2 (2x2) = W * softmax(alpha_W)[2]" in listing
+    assert "V_d3 (2x2) = V where the delay is 3" in listing

@@ -188,13 +188,13 @@ def test_what_harden_prints() -> None:
     params["beta"][[0, 1, 2, 3], [0, 1, 2, 3]] = 5.0
     assert str(rg.harden(graph(), params, inputs())) == (
         "learned delays of 5 edges made plain\n"
-        "  x -> a: delay 3 of 8 pairs of units; softmax there 0.87 at least, median 0.87\n"
-        "  a -> a (key 0): delay 2; softmax there 0.87 at least, median 0.87\n"
-        "  a -> a (key 1): delays 1 to 4 of 4 units; softmax there 0.98 at least, median 0.98\n"
-        "  a -> y (key 0): delay 0 of 16 pairs of units; softmax there 0.2 at least, median 0.2\n"
-        "  a -> y (key 1): delay 0 of 4 units; softmax there 0.2 at least, median 0.2\n"
+        "  x -> a: delay 3 for all 8 pairs of units; softmax at the selected delay: smallest 0.87, median 0.87\n"
+        "  a -> a (key 0): delay 2; softmax at the selected delay: smallest 0.87, median 0.87\n"
+        "  a -> a (key 1): delays 1 to 4 of 4 units; softmax at the selected delay: smallest 0.98, median 0.98\n"
+        "  a -> y (key 0): delay 0 for all 16 pairs of units; softmax at the selected delay: smallest 0.2, median 0.2\n"
+        "  a -> y (key 1): delay 0 for all 4 units; softmax at the selected delay: smallest 0.2, median 0.2\n"
         "  no longer parameters: alpha_W, alpha_a_a, beta, alpha_a_y, gamma\n"
-        "  output y: changed by 0 %, norm of the change over its own"
+        "  output y: changed by 0 %, norm of the change / norm of the output"
     )
 
 
@@ -273,6 +273,6 @@ def test_planted_delays_are_recovered(seed: int, monkeypatch: pytest.MonkeyPatch
 def test_the_example_prints_its_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in {"SEEDS": range(1), "STEPS": 200, "EPOCHS": 4, "UNITS": 3}.items():
         monkeypatch.setattr(learned_delays, name, value)
-    learned_delays.main()
+    learned_delays.main([])
     printed = capsys.readouterr().out
     assert printed.count("right in all: ") == 2 and "largest change of an error" in printed

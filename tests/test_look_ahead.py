@@ -333,13 +333,13 @@ def test_equations_in_text_and_latex() -> None:
     assert "dL/da_0 = sum over t > T of delta_a(t)" in text
     assert "  x(t) = 0 for t > T, unless a state is given" in text
     assert "  a(t) = a_0 for t > T, unless a state is given" in text
-    assert "delta_v(t) = dL/dv(t), 0 for t <= 0 as each product with it" in text
+    assert "delta_v(t) = dL/dv(t): it, and each product with it, is 0 for t <= 0;" in text
     assert "at t > T a delta holds what reaches back from t = 1..T alone" in text
     assert r"W_{x,y}}^{\top}\, x(t+3)" in latex and r"\sum_{t > T}" in latex and "for $t > T$" in latex
 
 
 def test_legend_of_both_directions() -> None:
     text = str(rg.gradient(MIXED, loss="mse"))
-    assert "0 for t <= 0 and for t > T as each product with it" in text
+    assert "it, and each product with it, is 0 for t <= 0 and for t > T;" in text
     assert "  a(t) = 0 for t <= 0, unless a state is given" in text
     assert "  b(t) = a(t) = 0 for t > T" in text or "  a(t) = b(t) = 0 for t > T" in text

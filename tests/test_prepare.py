@@ -323,6 +323,15 @@ def test_given_arrays_stay_as_they_are() -> None:
     assert before and set(given) == {"x", "y"}
 
 
+def test_samples_on_both_sides_are_counted() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "y", delay=[-1, 0, 2])
+    first = str(rg.prepare({"x": U, "y": Y}, graph)).splitlines()[0]
+    assert first == f"1 sequence of {len(U) - 3} steps; 3 samples went into the state (2 before, 1 after)"
+
+
 def test_prints_and_is_a_mapping() -> None:
     graph = rg.zoo.tdnn((1, 2, 1), [2, 1])
     data = rg.prepare([{"x": U, "y": Y}, {"x": U[:9], "y": Y[:9]}], graph)

@@ -348,3 +348,11 @@ def test_gru_equals_torch() -> None:
     state = {"h": np.random.default_rng(1).normal(size=(1, 3, 5))}
     start = torch.tensor(state["h"])
     _compare_with_torch(zoo.gru(4, 5), layer, parameters, split | biases, state, start)
+
+
+@pytest.mark.parametrize(("build", "kind"), [(zoo.bidirectional, "lstm"), (zoo.stacked, "elman")])
+def test_an_unknown_option_is_refused(build: Any, kind: str) -> None:
+    with pytest.raises(
+        GraphError, match=f"argument foo: found no such option of '{kind}'; expected some of .*activation"
+    ):
+        build(kind, 2, 3, foo=1)

@@ -11,7 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from codegen.ir import Apply, Buffer, Copy, Fill, Function, Loop, MatMul, Staggered, Statement, View, loops_of, views_of
+from codegen.ir import (
+    ONCE,
+    Apply,
+    Buffer,
+    Copy,
+    Fill,
+    Function,
+    Loop,
+    MatMul,
+    Staggered,
+    Statement,
+    View,
+    loops_of,
+    views_of,
+)
 from codegen.walk import map_bodies, map_views
 
 
@@ -62,9 +76,7 @@ def _with_own_matrix(product: MatMul, copies: list[Statement]) -> MatMul:
     rows, columns = right.rows[1] - right.rows[0], right.columns
     if right.transposed:
         rows, columns = columns, rows
-    buffer = Buffer(
-        f"blocks_for_{product.target.buffer.name}", "matrix", columns, rows, note="a copy made once per call"
-    )
+    buffer = Buffer(f"blocks_for_{product.target.buffer.name}", "matrix", columns, rows, note=ONCE)
     whole = View(buffer, None, 0, columns, (0, rows), label=buffer.name)
     copies.append(Copy(whole, right))
     return dataclasses.replace(product, right=whole)

@@ -9,12 +9,12 @@ import abc
 import base64
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
+from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
 from codegen.printers import blocks, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
-from codegen.printers.views import ViewText, bound_text, wrapped
+from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
 from codegen.program import Program
 from codegen.sweep import Sweep
 
@@ -79,7 +79,9 @@ class ModulePrinter(abc.ABC):
         functions = [self._function(self.prepare(function)) for function in self.program.functions]
         text = "\n".join([self._docstring(), *self._imports(), *self._tables(), *self._constants()]) + "\n"
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
-            text += "\n" + template.replace("{xp}", self.xp).replace("{held_bytes}", self.held_bytes)
+            ahead = support.AHEAD_STATES if self.program.ahead else ""
+            template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
+            text += "\n" + template.replace("{xp}", self.xp)
         helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
         for name in sorted(self.helpers):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
@@ -109,7 +111,7 @@ class ModulePrinter(abc.ABC):
     def _tables(self) -> list[str]:
         program = self.program
         lines = ["", f'DTYPE = np.dtype("{program.dtype}")', f"VECTOR_SIZE = {program.vector_size}"]
-        lines += ["# name: (shape, offset in the vector, distance of two rows in the vector)", "PARAMETERS = {"]
+        lines += ["# name: (shape, offset in the vector, from one row to the next, in numbers)", "PARAMETERS = {"]
         lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
         lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
         lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
@@ -193,8 +195,7 @@ class ModulePrinter(abc.ABC):
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
         if self.function.name == "hessian_vector_product":
-            lines += ["    direction = pack(direction).vector"]
-            lines += [f"    gradient = {self.xp}.empty({self._gradient_size}, DTYPE)"]
+            lines += ["    direction = pack(direction).vector", *self._empty_gradient()]
         if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product") and not self.in_blocks:
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
@@ -207,7 +208,7 @@ class ModulePrinter(abc.ABC):
             lines += ["    last = {}"]
         if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
-                lines += [f"    gradient = {self.xp}.empty({self._gradient_size}, DTYPE)"]
+                lines += self._empty_gradient()
             if self.swept is not None:
                 lines += ["    last = {}", f"    swept = {self.xp}.zeros({self._gradient_size}, DTYPE)"]
             zeros = f"{self.xp}.zeros"
@@ -260,6 +261,12 @@ class ModulePrinter(abc.ABC):
         gradient = self._own_gradient if "parameters" in self.program.wrt else "None"
         return [f"    return loss, Gradients({gradient}{extra}{', state_gradients' if asked[1] else ''})"]
 
+    def _empty_gradient(self) -> list[str]:
+        behind = (
+            ["    # behind the parameters' gradients: those of effective weights"] if self.program.inner_size else []
+        )
+        return [*behind, f"    gradient = {self.xp}.empty({self._gradient_size}, DTYPE)"]
+
     @property
     def _own_gradient(self) -> str:
         """The gradient by the parameters; behind it lies that by effective weights."""
@@ -281,16 +288,19 @@ class ModulePrinter(abc.ABC):
         ]
         views = sum(len(entries) for entries, _ in self.loops)
         if views:
-            lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # the views below")
+            note = "bytes of the Python objects of the views below, about"
+            lines.append(f"        self.nbytes += {views * VIEW_BYTES} * T  # {note}")
         return [*lines, *self._cut_views()]
 
-    def _allocations(self) -> list[str]:
+    def _allocations(self, copied: str = ONCE) -> list[str]:
+        """The buffers of the workspace; ``copied`` says when those that copy parameters are written."""
         lines = []
         for buffer in self.function.buffers().values():
             if self.in_workspace(buffer):
                 note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
+                note = note.replace(ONCE, copied)
                 for attribute, expression in self.allocation(buffer):
-                    lines.append(f"        self.{attribute} = {expression}{note}")
+                    lines += choice_lines(f"self.{attribute} = ", expression, note, 8)
                     note = ""
         if self.swept is not None:
             for name, shape in self.swept.allocations():
@@ -302,7 +312,8 @@ class ModulePrinter(abc.ABC):
         lines = [f"        {line}" for line in self.once]
         for number, (entries, backward) in enumerate(self.loops, start=1):
             lines += [f"        self.{self._steps(number)} = list(", "            zip("]
-            lines += [f"                {expression},  # {name}" for name, expression in entries.items()]
+            for name, expression in entries.items():
+                lines += choice_lines("", expression, f",  # {name}", 16)
             lines += ["                strict=True,", "            )", f"        ){'[::-1]' if backward else ''}"]
         return lines
 

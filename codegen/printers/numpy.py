@@ -24,7 +24,7 @@ from codegen.ir import (
 from codegen.passes import block_gates, expand_pointwise, merge_neighbours, stack_products
 from codegen.printers.stacks import StackText, stack_allocation
 from codegen.printers.statements import StatementPrinter
-from codegen.printers.views import bound_text, grouping
+from codegen.printers.views import bound_text, grouping, wrapped
 from codegen.program import Program
 from codegen.ufuncs import UFUNCS
 
@@ -63,8 +63,8 @@ class NumPyPrinter(StatementPrinter):
         """Local names of the functions that are called."""
         lines = []
         if self.ufuncs:
-            names = sorted(self.ufuncs)
-            lines.append(f"    {', '.join(names)} = {', '.join(f'{self.xp}.{name}' for name in names)}")
+            for names in (line.strip().rstrip(",").split(", ") for line in wrapped(sorted(self.ufuncs), 0, 50)):
+                lines.append(f"    {', '.join(names)} = {', '.join(f'{self.xp}.{name}' for name in names)}")
         if any(buffer.groups > 1 and buffer.shape == "matrix" for buffer in self.function.buffers().values()):
             lines.append("    product = np.dot if batch == 1 else np.matmul  # one row: all blocks at once")
         return lines

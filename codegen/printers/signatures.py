@@ -22,7 +22,7 @@ def signature(program: Program, name: str, swept: bool) -> list[str]:
             '    """The outputs for a whole sequence, and the state after it.',
             "",
             "    ``inputs``: (T, batch, size) by name. ``state``: (depth, batch, size) by node, or a part of it.",
-            "    Returns outputs (T, batch, size) by name, and the state as a dictionary.",
+            *_returned_state(program),
             '    """',
         ]
     if swept:
@@ -44,6 +44,15 @@ def signature(program: Program, name: str, swept: bool) -> list[str]:
         "    ``state``: (depth, batch, size) by node, or a part of it. ``weights``: (T, batch); the loss is the",
         "    weighted mean.",
         '    """',
+    ]
+
+
+def _returned_state(program: Program) -> list[str]:
+    if not program.ahead:
+        return ["    Returns outputs (T, batch, size) by name, and the state as a dictionary."]
+    return [
+        "    Returns outputs (T, batch, size) by name, and the state that goes on as a dictionary: of delayed nodes",
+        "    the last values, of look-ahead nodes the first, for the sequence before.",
     ]
 
 

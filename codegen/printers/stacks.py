@@ -74,7 +74,9 @@ class StackText:
         body = [f"stop = min(first + len({stack}), T)", f"stack = {stack}[: stop - first]"]
         filled = [line for k in range(len(statement.stack.taps)) for line in self._fill(k)]
         if statement.stands:
-            body.append(f"if T > len({stack}):  # else all of it stands there from before")
+            body.append(
+                f"if T > len({stack}):  # with one stretch the stacked sources of the forward pass are still there"
+            )
             filled = [f"    {line}" for line in filled]
         body += filled
         left = f"stack.reshape(-1, {self.statement.stack.buffer.columns})"

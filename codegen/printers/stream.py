@@ -1,6 +1,6 @@
-"""The text of a stream in an emitted module: one time step at a time, in ring buffers that the steps use by turns.
+"""The text of a stream in an emitted module: one time step at a time, in ring buffers whose rows serve in cyclic order.
 
-What belongs to time t lies in one row of each buffer, and goes by turns: with ROWS rows, the row of t is that of
+What belongs to time t lies in one row of each buffer, in cyclic order: with ROWS rows, the row of t is that of
 t + ROWS. The views that a step works with are cut once for each row, so that a step with a delay of 1000 does what a
 step with a delay of 1 does.
 """
@@ -16,9 +16,11 @@ from codegen.printers.module import ModulePrinter
 from codegen.printers.views import wrapped
 from codegen.walk import map_views
 
+WHEN_SET = "a copy, made when parameters are set"  # in place of once per call
+
 RINGS = '''
 def _ring(rows, first):
-    """The rows of a ring buffer as views, by turns from row ``first`` on."""
+    """The rows of a ring buffer as views, in cyclic order from row ``first`` on."""
     views = list(rows)
     return views[first:] + views[:first]
 
@@ -143,7 +145,8 @@ class StreamPrinter(ModulePrinter):
         closures += ["", "    def state(row):", "        return {", *map(self._read, parts.state), "        }"]
         parameters = [
             "def _stream(work, vector, batch):",
-            '    """With these parameters: a step, what sets the state, and what reads it after ``row`` steps."""',
+            '    """The functions of a stream with these parameters: step, start (from a state), '
+            'state (after ``row`` steps)."""',
             *self._local_buffers(),
             *self.preamble(),
             *weights,
@@ -166,10 +169,10 @@ class StreamPrinter(ModulePrinter):
             "",
             "",
             f"class {self.workspace}:",
-            '    """Ring buffers of ``Stream``, and the views of the steps that use them by turns."""',
+            '    """Ring buffers of ``Stream``, and the views of the steps, which use their rows in cyclic order."""',
             "",
             "    def __init__(self, batch):",
-            *self._allocations(),
+            *self._allocations(copied=WHEN_SET),
             *self._cut_views(),
             *self._by_name("inputs", [(load.name, load.target) for load in parts.inputs]),
             *self._by_name("outputs", [(store.name, store.source) for store in parts.outputs]),
@@ -184,7 +187,7 @@ class StreamPrinter(ModulePrinter):
         return [line for statement in statements for line in self._statement(statement)]
 
     def by_step(self, text: str, time: Step) -> str:
-        """Of a ring, the rows by turns."""
+        """Of a ring, the rows in cyclic order."""
         return f"_ring({text}, {time.offset})" if self.views.rings else text
 
     def _by_name(self, attribute: str, named: list[tuple[str, View]]) -> list[str]:
@@ -193,7 +196,7 @@ class StreamPrinter(ModulePrinter):
         return [f"        self.{attribute} = {{", *rows, "        }"]
 
     def _turns(self, view: View) -> str:
-        """The rows of a view that goes through all t, by turns."""
+        """The rows of a view that goes through all t, in cyclic order."""
         assert isinstance(view.time, Span)
         step = dataclasses.replace(view, time=Step(view.time.start.constant))
         assert isinstance(step.time, Step)

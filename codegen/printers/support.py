@@ -135,7 +135,8 @@ def init(seed=0):
 
 
 def initial_state(batch=1, params=None):
-    """The state before t = 1: for each node that is read with a delay, (depth, batch, size), oldest first.
+    """The state that a sequence starts from, arrays (depth, batch, size): for each node read with a delay its last
+    values before t = 1, oldest first{ahead}.
 
     A node that starts from learned values is in it when ``params`` is given, and else left out: ``forward`` and
     ``loss_and_gradient`` then start it from the parameters they get.
@@ -232,6 +233,9 @@ def step(params, state, inputs):
     outputs, state = forward(params, {name: value[None] for name, value in inputs.items()}, state)
     return {name: value[0] for name, value in outputs.items()}, state
 '''
+
+AHEAD_STATES = """; for each node read ahead (``x:ahead`` where it is both) its first values after T,
+    earliest first"""
 
 HELPERS = {
     "_step": '''

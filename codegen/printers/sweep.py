@@ -309,7 +309,8 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str
     """The class whose instances hold the sensitivities from step to step."""
     lines = [
         "class Sensitivities:",
-        '    """What the learning rule carries from step to step: of each sensitivity the last values, by turns."""',
+        '    """What the learning rule carries from step to step: of each sensitivity the last values, '
+        'in cyclic order."""',
         "",
         "    def __init__(self, _, batch):",
     ]

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from codegen.ir import Bound, Buffer, Span, Statement, Step, View, views_of
 from codegen.names import Namer
 
+LONGEST_LINE = 120
+
 
 def grouping(statement: Statement) -> int | None:
     """The width of the groups when the statement's operands must be shown by group, else None."""
@@ -34,16 +36,36 @@ def slice_text(start: Bound, stop: Bound) -> str:
     return f"{first} : {last}" if "+" in first + last and first else f"{first}:{last}"
 
 
-def wrapped(names: Iterable[str], indent: int) -> list[str]:
+def wrapped(names: Iterable[str], indent: int, longest: int = 100) -> list[str]:
     """Comma-separated names in lines of at most about 100 characters."""
     lines: list[str] = []
     line = " " * indent
     for name in names:
-        if len(line) + len(name) > 100:
+        if len(line) + len(name) > longest:
             lines.append(line.rstrip())
             line = " " * indent
         line += f"{name}, "
     return [*lines, line.rstrip()]
+
+
+def choice_lines(before: str, expression: str, after: str, indent: int) -> list[str]:
+    """A line with an expression; a long ``x if condition else y`` is spread over several, what a long line notes
+    stands before it."""
+    space = " " * indent
+    line = f"{space}{before}{expression}{after}"
+    end, sign, note = after.partition("  # ")
+    lines = [f"{space}# {note}"] if sign and len(line) > LONGEST_LINE else []
+    if len(line) <= LONGEST_LINE:
+        return [line]
+    if len(f"{space}{before}{expression}{end}") <= LONGEST_LINE or " if batch == 1 else " not in expression:
+        return [*lines, f"{space}{before}{expression}{end}"]
+    one, _, other = expression.partition(" if batch == 1 else ")
+    if one.count("(") != one.count(")"):  # the choice is one argument of a call
+        return [*lines, f"{space}{before}{expression}{end}"]
+    return [
+        *lines, f"{space}{before}(", f"{space}    {one}", f"{space}    if batch == 1", f"{space}    else {other}",
+        f"{space}){end}",
+    ]  # fmt: skip
 
 
 class ViewText:
@@ -52,7 +74,7 @@ class ViewText:
     def __init__(self, names: Namer, constant_name: dict[str, str]) -> None:
         self.names = names
         self.constant_name = constant_name
-        self.rings = False  # whether the rows of a sequence are used by turns
+        self.rings = False  # whether the rows of a sequence are used in cyclic order
 
     def buffer(self, buffer: Buffer) -> str:
         """The buffer's name."""

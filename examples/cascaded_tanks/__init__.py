@@ -1,14 +1,14 @@
 """Two water tanks, one above the other, simulated by networks: open-loop training, closing, closed-loop training.
 
-    python -m examples.cascaded_tanks PATH              about a minute on one core; the picture goes to examples/output
+    python -m examples.cascaded_tanks PATH              one to two minutes on one core; picture in examples/output
     python -m examples.cascaded_tanks --simulated       the same on records of two simulated tanks, without the data
     python -m examples.cascaded_tanks PATH --left-out   errors on blocks left out of the training, some minutes
 
-PATH is dataBenchmark.csv of the benchmark of M. Schoukens and J. P. Noel, "Three benchmarks addressing open challenges
-in nonlinear system identification", IFAC-PapersOnLine 50 (2017) 446-451 (nonlinearbenchmark.org, "Cascaded tanks"); the
-environment variable CASCADED_TANKS may hold it. A pump fills the upper tank, which runs into the lower one, whose level
-is measured every 4 s; both can overflow. 1024 samples are for estimation, 1024 others for the test. The task is
-simulation: the level over the whole test record from the voltage of the pump alone.
+PATH is dataBenchmark.csv, or its folder, of the benchmark of M. Schoukens and J. P. Noel, "Three benchmarks addressing
+open challenges in nonlinear system identification", IFAC-PapersOnLine 50 (2017) 446-451 (nonlinearbenchmark.org,
+"Cascaded tanks"); the environment variable CASCADED_TANKS may hold it. A pump fills the upper tank, which runs into the
+lower one, whose level is measured every 4 s; both can overflow. 1024 samples are for estimation, 1024 others for the
+test. The task is simulation: the level over the whole test record from the voltage of the pump alone.
 
 How it is trained. ``networks.py`` declares two networks in closed loop. ``rg.open_loop`` turns the feedback of the
 level into an input, which is given the measured level: Levenberg-Marquardt fits one step ahead. ``rg.close_loop`` puts

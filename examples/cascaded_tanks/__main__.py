@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> list[Result]:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", nargs="?", help=f"path of dataBenchmark.csv (default: ${VARIABLE})")
+    parser.add_argument("data", nargs="?", help=f"dataBenchmark.csv or its folder (default: ${VARIABLE})")
     parser.add_argument("--simulated", action="store_true", help="records of a simulation in place of the benchmark's")
     parser.add_argument("--left-out", action="store_true", help="errors on the blocks left out; the test is not read")
     parser.add_argument("--seeds", type=int, default=3, help="networks of each kind (default: 3)")
@@ -71,8 +71,9 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     if not options.quick:
         output: Path = options.output
         output.mkdir(parents=True, exist_ok=True)
-        plot(record, results, output / "cascaded_tanks.png")
-        print(f"Written to {output}: cascaded_tanks.png")
+        name = "cascaded_tanks_simulated.png" if options.simulated else "cascaded_tanks.png"
+        plot(record, results, not options.simulated, output / name)
+        print(f"Written to {output}: {name}")
     return results
 
 

@@ -16,6 +16,7 @@ COLUMNS = ("uEst", "uVal", "yEst", "yVal")
 INTERVAL = 4.0  # s between samples
 TOP = 10.0  # V: the highest level that the measurement can show
 BLOCKS = 8
+FILE = "dataBenchmark.csv"
 WHERE = (
     "download the benchmark 'Cascaded tanks' from nonlinearbenchmark.org, unpack dataBenchmark.csv and give its path: "
     "python -m examples.cascaded_tanks PATH; or try the example on records that it simulates: --simulated"
@@ -66,7 +67,11 @@ def error(simulated: Array, measured: Array) -> float:
 
 
 def read(path: str | Path) -> Record:
-    """The records in the benchmark's ``dataBenchmark.csv``. Raises ``DataError`` where there is no such file."""
+    """The records in the benchmark's ``dataBenchmark.csv``; ``path`` may be its folder.
+
+    Raises ``DataError`` where there is no such file.
+    """
+    path = Path(path) / FILE if Path(path).is_dir() else path
     place = f"file {str(path)!r}"
     try:
         with open(path, encoding="utf-8") as file:
@@ -75,7 +80,7 @@ def read(path: str | Path) -> Record:
                 raise rg.DataError(place, f"the columns {header}", f"the columns {', '.join(COLUMNS)}", WHERE)
             table = np.loadtxt(file, delimiter=",", usecols=[header.index(name) for name in COLUMNS], unpack=True)
     except OSError as problem:
-        raise rg.DataError(place, problem.strerror or str(problem), "dataBenchmark.csv", WHERE) from None
+        raise rg.DataError(place, problem.strerror or str(problem), FILE, WHERE) from None
     except ValueError as problem:
         raise rg.DataError(place, f"a field that is no number ({problem})", "numbers", WHERE) from None
     columns = dict(zip(COLUMNS, table, strict=True))

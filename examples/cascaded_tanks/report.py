@@ -88,8 +88,8 @@ def show_left_out(found: dict[str, list[tuple[float, ...]]], console: Console) -
     console.print(table)
 
 
-def plot(record: Record, results: list[Result], path: Path) -> None:
-    """Input, measured and simulated level, and the error, over the test record."""
+def plot(record: Record, results: list[Result], published: bool, path: Path) -> None:
+    """Input, measured and simulated level, and the error, over the test record, the benchmark's or a simulated one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,5 +115,6 @@ def plot(record: Record, results: list[Result], path: Path) -> None:
     for axes in (pump, level, difference):
         axes.margins(x=0.01)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Test record: free runs of networks that learned from the estimation record", fontsize=11)
+    title = "Test record" if published else "Simulated tanks, test record"
+    figure.suptitle(f"{title}: free runs of networks that learned from the estimation record", fontsize=11)
     figure.savefig(path, dpi=100)

@@ -19,9 +19,10 @@ from rnngraph.listing import as_text_drawing
 from rnngraph.program import build_program
 from rnngraph.rules import Rule
 from rnngraph.series.plan import FILLS
-from rnngraph.train import LBFGS, SGD, Adam, Momentum
+from rnngraph.train import EKF, LBFGS, SGD, Adam, LevenbergMarquardt, Momentum
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": SGD, "momentum": Momentum}
+WITHOUT_RATE: dict[str, Callable[..., Any]] = {"lbfgs": LBFGS, "levenberg-marquardt": LevenbergMarquardt, "ekf": EKF}
 WIDTH = 100
 WIDEST = 160  # of tables in a pipe or a file
 
@@ -147,7 +148,7 @@ def emit(graph: str, losses: Sequence[str], backend: str, dtype: str, output: st
 @loss_option
 @click.option("--seed", default=0, show_default=True, help="Seed of the random parameters and data.")
 def verify(graph: str, losses: Sequence[str], seed: int) -> None:
-    """Prove a network's derived gradient against independent derivatives.
+    """Compare a network's derived gradient with independent derivatives.
 
     Example: rnngraph verify zoo:gru --loss mse
     """
@@ -171,7 +172,7 @@ def verify(graph: str, losses: Sequence[str], seed: int) -> None:
 @dtype_option
 @click.option("--epochs", default=20, show_default=True, help="Passes over the data.")
 @click.option("--learning-rate", type=float, help="Of the optimizer; its own default if left out.")
-@click.option("--optimizer", type=click.Choice([*OPTIMIZERS, "lbfgs"]), default="adam", show_default=True)
+@click.option("--optimizer", type=click.Choice([*OPTIMIZERS, *WITHOUT_RATE]), default="adam", show_default=True)
 @click.option(
     "--fill",
     type=click.Choice(FILLS),
@@ -252,10 +253,10 @@ def _loss(options: Sequence[str]) -> Any:
 
 
 def _optimizer(name: str, learning_rate: float | None) -> Any:
-    if name == "lbfgs":
+    if name in WITHOUT_RATE:
         if learning_rate is not None:
-            raise OptionError("--learning-rate", f"{learning_rate} with lbfgs", "none", "L-BFGS finds its own step")
-        return LBFGS()
+            raise OptionError("--learning-rate", f"{learning_rate} with {name}", "none", "it finds its own step")
+        return WITHOUT_RATE[name]()
     if learning_rate is None:
         return OPTIMIZERS[name]()
     return OPTIMIZERS[name](learning_rate)

@@ -76,13 +76,13 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
     if forward:
         lines += _one_step(system, writer, shown)
     elif system.windows is None and system.carry is None and any(signal.kind == "adjoint" for signal in signals):
-        delta = f"{writer.name('delta_v')}(t) = {writer.derivative('v')}(t)"
+        delta = f"{writer.name('delta_v')}(t)"
         prime = math("f'")
         times = [math(signs.before)] if system.ahead_depths else []
         times += [math(signs.after)] if system.state_depths or not times else []
         lines.append(
-            f"{math(delta)}, 0 for {' and for '.join(times)} as each product with it;"
-            f" {prime} is the derivative of {math('f')}"
+            f"{math(delta + ' = ' + writer.derivative('v') + '(t)')}: it, and each product with it, is 0 for"
+            f" {' and for '.join(times)}; {prime} is the derivative of {math('f')}"
         )
     if any(signal.kind == "tangent" for signal in signals):
         lines.append(

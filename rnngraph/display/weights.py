@@ -25,7 +25,14 @@ class WeightText:
 
     def _by_delay(self) -> set[str]:
         """The names of what has one matrix, vector or number for each delay."""
-        found = {name for name, value in self.system.constants.items() if value.ndim > 2}
+        constants = self.system.constants
+        found = {
+            name
+            for weight in self.system.weights
+            if weight.slices
+            for name in weight.reads()
+            if name in constants and constants[name].ndim == len(weight.shape)
+        }
         for weight in self.weights.values():
             if weight.operator == "softmax":
                 found.update((weight.name, *weight.reads()))
@@ -53,14 +60,16 @@ class WeightText:
 
     def name(self, name: str, writer: Notation) -> str:
         """A parameter, constant, weight or total inside an equation of weights."""
-        index = f"[{DELAY}]" if name in self.by_delay else ""
         if name in self.totals:
             of = self.totals[name].of
             return writer.derivative(of) if of is not None else writer.name(name)
-        weight = self.weights.get(name)
-        if weight is not None and weight.operator == "stack":
-            return writer.derivative(name.partition("/d")[2], index)
-        return writer.name(name) + index
+        if name in self.weights and "/d" in name:  # the gradient by an effective weight
+            return writer.derivative(name.partition("/d")[2], self.index(name))
+        return writer.name(name) + self.index(name)
+
+    def index(self, name: str) -> str:
+        """[d] for what has one matrix, vector or number for each delay."""
+        return f"[{DELAY}]" if name in self.by_delay else ""
 
     def right(self, weight: Weight, pointwise: str, strength: int, writer: Notation) -> str:
         """The right-hand side, its expression written as ``pointwise``."""
@@ -83,10 +92,30 @@ class WeightText:
     def legend(self, writer: Notation) -> list[str]:
         """What the index stands for, and the names of the weights of each delay."""
         lines = []
+        delays = {
+            term.parameter: term.delay
+            for equation in self.system.equations
+            if self.system.signals[equation.signal].kind != "adjoint"
+            for term in equation.terms
+        }
         for weight in self.system.weights:
             if weight.slices:
-                names = [writer.name(name) for name in weight.slices]
-                shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
+                shown = _some([writer.math(writer.name(name)) for name in weight.slices])
                 written = writer.math(self.name(weight.name, writer))
-                lines.append(f"{written}: one for each delay, by the names {', '.join(map(writer.math, shown))}")
+                taken = [str(delays[name]) for name in weight.slices if name in delays]
+                listed = f" {writer.math(DELAY)} = {_some(taken)}" if len(taken) == len(weight.slices) else ""
+                lines.append(
+                    f"{written}:{listed} by the names {shown}, in the order of the rows of arrays with the index"
+                    f" {writer.math(DELAY)}"
+                )
+        for name, value in self.system.constants.items():
+            if name in self.by_delay:
+                whose = "that pair of units" if value.ndim > 2 else "that unit"
+                written = writer.math(self.name(name, writer))
+                lines.append(f"{written} is 1 where the delay of {whose} is {writer.math(DELAY)}, else 0")
         return lines
+
+
+def _some(texts: list[str]) -> str:
+    """A list, without its middle where it is long."""
+    return ", ".join(texts if len(texts) <= 4 else [*texts[:2], "...", texts[-1]])

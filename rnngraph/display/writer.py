@@ -116,7 +116,7 @@ class Writer(Notation):
         if total.kind == "tangent" and total.of is not None:
             return self.tangent(self.derivative(total.of))
         if total.kind == "gradient" and total.of is not None:
-            return self.derivative(total.of)
+            return self.derivative(total.of, self.weights.index(total.of))
         return self.name("L" if name == "loss" else name)
 
     def right(self, equation: DisplayEquation) -> str:

@@ -35,7 +35,9 @@ def predict_ahead(
     t = T+1..T+horizon, (horizon, batch, size). Returns {output: (horizon, batch, size)}.
 
     It compiles the open and the closed network at each call; for many forecasts keep the two kernels and convert the
-    state by ``close_loop(graph, params, state)``. Raises what ``close_loop`` and a kernel raise.
+    state by ``close_loop(graph, params, state)``. ``state``: that before t = 1, as ``forward`` takes it; ``feedback``:
+    {input: output} as ``close_loop`` takes it; ``dtype``: "float64" or "float32". Raises OptionError for a ``horizon``
+    below 1, GraphError where ``close_loop`` finds no link, DataError for arrays that do not fit.
     """
     if isinstance(horizon, bool) or not isinstance(horizon, Integral) or int(horizon) < 1:
         raise OptionError("argument horizon", repr(horizon), "an int >= 1", "give the number of steps to predict")

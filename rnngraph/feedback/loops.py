@@ -1,7 +1,8 @@
 """Open loop and closed loop: the feedback of an output replaced by a measured input, and the way back.
 
-In open loop (series-parallel, in Narendra and Parthasarathy 1990) a network reads the measured values of its output
-where in closed loop (parallel) it reads its own. Training in open loop is teacher forcing (Williams and Zipser 1989).
+In open loop (series-parallel, in Narendra and Parthasarathy 1990, IEEE Trans. Neural Networks 1:4-27) a network reads
+the measured values of its output where in closed loop (parallel) it reads its own. Training in open loop is teacher
+forcing (Williams and Zipser 1989).
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def open_loop(
 ) -> Any:
     """The network in open loop: what an output feeds back is read from a new input ``<output>_measured`` instead.
 
-    y(t) = F(x(t), x(t-1), ..., y(t-1), ...) becomes y(t) = F(x(t), x(t-1), ..., y_measured(t-1), ...).
+    y(t) = F(x(t), x(t-1), ..., y(t-1), ...) becomes y(t) = F(x(t), x(t-1), ..., y_measured(t-1), ...): the parallel
+    model becomes the series-parallel one (Narendra and Parthasarathy 1990, IEEE Trans. Neural Networks 1:4-27).
 
     Opened are the delayed edges out of each output that lie on a loop; delays, structures and parameter names stay.
     Where the delay of a loop stands on a later edge, the output's edge without delay is opened, and reads the measured

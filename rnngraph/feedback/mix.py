@@ -28,8 +28,8 @@ def mix_feedback(
     y_feedback(t) = forcing(t) y_measured(t) + (1 - forcing(t)) y(t), read where y(t) was fed back.
 
     The new inputs are ``<output>_measured``, of the output's size, and ``<output>_forcing`` of size 1: 1 is teacher
-    forcing, that is ``open_loop(graph)``; 0 is the closed loop, that is ``graph``; from one past, values and gradients
-    are the same.
+    forcing, that is ``open_loop(graph)``; 0 is the closed loop, that is ``graph``; with the same
+    state, values and gradients equal theirs. Teacher forcing: Williams and Zipser 1989, Neural Computation 1:270-280.
     0 or 1 drawn for each step is scheduled sampling (Bengio et al. 2015); its schedule: ``rg.ForcingSchedule``. A 1
     at every n-th step trains forecasts up to n steps ahead: ``rg.forcing_every``. Parameters keep their names, so
     what is trained here runs in the open and in the closed network.

@@ -26,8 +26,9 @@ def add_delay(
 ) -> Any:
     """The network with every delay out of its inputs raised by ``steps``: it answers that much later.
 
-    y_new(t) = y(t - steps), the inverse of ``remove_delay``; all is said there. Older values of an input than the state
-    holds are taken as 0.
+    y_new(t) = y(t - steps), the inverse of ``remove_delay``. ``steps`` >= 1; ``inputs``, what is returned and what is
+    raised are as there. Older values of an input than the state holds are
+    taken as 0. Raises OptionError for ``steps`` out of range.
     """
     return _shift(graph, _checked(steps), params, state, inputs)
 

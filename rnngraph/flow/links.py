@@ -84,7 +84,7 @@ class Network:
 
 
 def network_of(graph: nx.MultiDiGraph) -> Network:
-    """The links of ``graph``'s forward equations. Raises GraphError and its kin when the graph breaks the contract."""
+    """The links of ``graph``'s forward equations. Raises GraphError or a subclass for a bad graph."""
     system = derive(graph)
     links = tuple(link for equation in system.equations for link in _links(equation))
     now: nx.DiGraph = nx.DiGraph()

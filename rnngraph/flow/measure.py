@@ -93,8 +93,8 @@ def gradient_flow(
 
     A norm that falls off exponentially with k is the vanishing gradient (Hochreiter 1991; Pascanu et al. 2013). Returns
     a GradientFlow: arrays per curve, a table by ``print``, ``.plot()``. Raises DataError for wrong arrays, OptionError
-    for unknown nodes or lags out of range, UnsupportedError for a network without a delayed unit, GraphError and its
-    kin when the graph breaks the contract.
+    for unknown nodes or lags out of range, UnsupportedError for a network without a delayed unit, GraphError or a
+    subclass when the graph breaks the contract.
     """
     network = network_of(graph)
     if not network.delayed:

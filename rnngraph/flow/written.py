@@ -93,7 +93,7 @@ def gradient_paths(
     = None stands for ``source`` itself. At most ``limit`` paths are listed, all are counted. ``through`` names the
     nodes that a path may visit: ``through=["c"]`` leaves the constant error carousel of an LSTM (Hochreiter and
     Schmidhuber 1997, section 3.2). ``print`` shows the result, ``.latex()`` writes it in LaTeX. Raises OptionError for
-    an unknown node or a lag or limit out of range, GraphError and its kin when the graph breaks the contract.
+    an unknown node or a lag or limit out of range, GraphError or a subclass when the graph breaks the contract.
     """
     network = network_of(graph)
     source = network.check_unit("source", source)

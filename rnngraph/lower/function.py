@@ -118,8 +118,24 @@ class _Lowering:
             parts.append((shift, Loop(tuple(inside), component.backward, note)))
         if len(parts) == 1:
             return parts[0][1]
-        note += ", each part ahead of the step as it may be"
-        return Staggered(tuple(part for _, part in parts), tuple(shift for shift, _ in parts), note)
+        return Staggered(
+            tuple(part for _, part in parts), tuple(shift for shift, _ in parts), self._staggered_note(component)
+        )
+
+    def _staggered_note(self, component: Component) -> str:
+        """Over which steps a staggered loop goes, and the t of what it computes in a step."""
+        first, last = 1 - max(component.shifts), -min(component.shifts)
+        ends = [str(first), f"T{last:+d}" if last else "T"]
+        moments: dict[int, list[str]] = {}
+        for item, shift in zip(component.items, component.shifts, strict=True):
+            names = [name for name in item.defines if self.signals[name].kind in ("unit", "adjoint")]
+            moments.setdefault(shift, []).extend(names)
+        parts = [
+            f"{' and '.join(names)} at t = step{f' {shift:+d}'.replace('+', '+ ').replace('-', '- ') if shift else ''}"
+            for shift, names in moments.items()
+            if names
+        ]
+        return f"for step = {'..'.join(reversed(ends) if component.backward else ends)}: {', '.join(parts)}"
 
     # What the caller gives and gets.
 
@@ -286,9 +302,9 @@ class _Lowering:
         for product, source, k in self.slots_of.get(name, []):
             if self.schedule.component_of[product.results[0]] == number:
                 slot = product.sources[k]
-                target = View(
-                    source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=f"{_slot_label(slot)}_t"
-                )
+                sign = "plus" if slot.delay > 0 else "minus"  # the step that will read it, or has read before it
+                label = f"{name}_for_t_{sign}_{abs(slot.delay)}" if slot.delay else f"{name}_t"
+                target = View(source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=label)
                 body.append(Copy(target, self.places.of[name].step(0, name)))
 
     # Items.
@@ -327,8 +343,8 @@ class _Lowering:
     def _note(self, name: str) -> str:
         """The comment at the statement that computes a signal: its equation, or what a signal made here is for."""
         signal = self.signals[name]
-        if signal.kind == "factor":
-            return f"the part of {signal.origin}(t) that the loop does not change"
+        if signal.kind in ("factor", "summand"):
+            return f"a {signal.kind} of {signal.origin}(t) that the loop does not change"
         if signal.kind == "product" and name not in self.notes:
             return f"a part of {signal.origin}(t)"
         return self.notes.get(name, "")

@@ -13,7 +13,7 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
-from codegen.ir import Assign, Buffer, Copy, Statement, View
+from codegen.ir import ONCE, Assign, Buffer, Copy, Statement, View
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.schedule import Product
 
@@ -40,7 +40,7 @@ class Matrices:
             return native
         total = sum(heights) + (1 if product.biases else 0)
         width = sum(self.widths[result] for result in product.results)
-        buffer = Buffer(f"matrix_for_{product.results[0]}", "matrix", width, total, note="a copy made once per call")
+        buffer = Buffer(f"matrix_for_{product.results[0]}", "matrix", width, total, note=ONCE)
         whole = View(buffer, None, 0, width, rows=(0, total), label=buffer.name)
         if native is not None:
             note = "halved columns: sigmoid(s) = tanh(s/2)/2 + 1/2" if halved else ""

@@ -365,7 +365,11 @@ def _join(members: Sequence[str]) -> str:
     for name in members:
         while not name.startswith(prefix):
             prefix = prefix[:-1]
-    prefix = prefix[: prefix.rfind("_") + 1]
-    rest = [name[len(prefix) :] or name for name in members]
+    if prefix == members[0]:  # a signal, and others named after it
+        rest = [name[len(prefix) :].strip("_") or str(number) for number, name in enumerate(members[1:], 2)]
+        prefix += "_and_"
+    else:
+        prefix = prefix[: prefix.rfind("_") + 1]
+        rest = [name[len(prefix) :] or name for name in members]
     shown = rest if len(rest) <= 4 else [*rest[:3], "etc"]
-    return prefix + "_".join(shown)
+    return prefix + ("_and_" if any("_" in name for name in shown) else "_").join(shown)

@@ -109,7 +109,8 @@ class _Hoisting:
         if expression.is_Add or expression.is_Mul:
             fixed = [argument for argument in expression.args if not self._depends(argument)]
             moving = [argument for argument in expression.args if self._depends(argument)]
-            parts = [self._hoist(expression.func(*fixed))] if fixed else []
+            kind = "summand" if expression.is_Add else "factor"
+            parts = [self._hoist(expression.func(*fixed), kind)] if fixed else []
             return expression.func(*parts, *(self.split(argument) for argument in moving))
         return (
             expression.func(*(self.split(argument) for argument in expression.args)) if expression.args else expression
@@ -118,7 +119,7 @@ class _Hoisting:
     def _depends(self, expression: Expression) -> bool:
         return any(read.signal in self.inside for read in reads_of(expression))
 
-    def _hoist(self, expression: Expression) -> Expression:
+    def _hoist(self, expression: Expression, kind: str = "factor") -> Expression:
         """A new signal for an expression that is worth it, or the expression itself."""
         reads = reads_of(expression)
         if expression.is_Atom or not reads:
@@ -127,8 +128,8 @@ class _Hoisting:
             return expression
         sizes = [self.signals[read.signal].size for read in reads]
         size = self.signals[self.owner].size if self._has_parameter(expression) else max(sizes)
-        name = fresh_name(f"factor_{self.owner}", self.signals)
-        self.signals[name] = Signal(name, size, "factor", self.owner)
+        name = fresh_name(f"{kind}_{self.owner}", self.signals)
+        self.signals[name] = Signal(name, size, kind, self.owner)
         self.created.append(Pointwise(name, expression))
         return at(name)
 

@@ -72,7 +72,8 @@ def prepare(
     that output, unless it has its own. The gate of ``mix_feedback`` is 1, teacher forcing, unless it has a series; past
     values of its unit are measured ones, and with a horizon all three are shifted as the target is. Units that
     ``Scaling.fold`` put beside inputs and outputs get their state from scaled samples, by the scaling as it was folded.
-    A clock, as ``close_loop`` adds it, needs no series. Arrays of the result may be views of those given.
+    A clock, as ``close_loop`` adds it, only tells the number of steps and needs no series. Arrays of the result may be
+    views of those given.
 
     Raises GraphError for a bad graph, DataError for series that are missing, too short, of wrong shape or not finite,
     OptionError for options out of range.

@@ -69,8 +69,10 @@ class Prepared(Mapping[str, Any]):
         shortest, longest = min(self.lengths), max(self.lengths)
         steps = f"{longest} steps" if shortest == longest else f"{shortest} to {longest} steps"
         lines = [f"{_count(batch, 'sequence')} of {steps}"]
-        if self.dropped:
-            lines[0] += f"; {_count(self.dropped, 'sample')} went into the state"
+        after = max((len(self.state[name]) for name in self.ahead or () if name in self.state), default=0)
+        if self.dropped + after:
+            sides = f" ({self.dropped} before, {after} after)" if after else ""
+            lines[0] += f"; {_count(self.dropped + after, 'sample')} went into the state{sides}"
         shown = [("input", name, array.shape) for name, array in self.inputs.items()]
         shown += [("target", name, array.shape) for name, array in self.targets.items()]
         shown += [("state", name, array.shape) for name, array in self.state.items()]

@@ -31,12 +31,12 @@ def windows(
 ) -> Prepared:
     """Windows of ``length`` steps out of each sequence, along the batch axis: training with a history of that length.
 
-    ``data``: as ``rnngraph.prepare`` returns it or ``fit`` takes it; a list may hold sequences of several lengths.
-    A window begins every ``stride`` steps, ``length - warmup - tail`` unless given; steps left over at the end of a
+    ``data``: as ``rnngraph.prepare`` returns it or ``fit`` takes it; a list may hold sequences of several lengths. A
+    window begins every ``stride`` steps, ``length - warmup - tail`` unless given; steps left over at the end of a
     sequence are left out, and so are windows in which no step counts, as in the padding of a shorter sequence. The
-    first ``warmup`` steps of a window get the weight 0 (unless given, as many as ``prepare`` masked): a recurrent
-    network forgets in them that it did not start from its state at that time. So do its last ``tail`` steps, which
-    read what a hidden layer would have only after the window.
+    first ``warmup`` steps of a window get the weight 0 (unless given, as many as ``prepare`` masked): the network runs
+    itself in over them, since its hidden state at the start of the window is not known. The last ``tail`` steps get the
+    weight 0, too: they read what a hidden layer would have only after the window.
 
     Where the data have a state, as ``prepare`` fills it, each window has its own: the samples before it of the inputs,
     and of the targets of outputs that are fed back, and the samples after it of inputs that are read ahead. Without a

@@ -154,7 +154,8 @@ def forcing_every(steps: int, T: int, batch: int = 1) -> Array:
     """A gate (T, batch, 1) that takes the measured value at t = n, 2n, 3n, ... for n = ``steps``, else the own one.
 
     Behind a feedback delay of 1, y(n+1) is then a forecast one step ahead, ..., y(2n) one of n steps ahead. Where
-    longer delays feed back too, they reach own values between. ``steps`` = 1 is the open loop.
+    longer delays feed back too, they reach own values between. ``steps`` = 1 is the open loop. ``steps``, ``T`` and
+    ``batch`` are ints >= 1; raises OptionError for others.
     """
     for name, value in (("steps", steps), ("T", T), ("batch", batch)):
         checks.count(name, value)

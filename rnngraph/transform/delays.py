@@ -33,7 +33,7 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     """The same network with every name written out and one edge for each delay of a list or a matrix; a new graph.
 
     A delay for each pair of units becomes one masked edge per delay, all with the same weight; a delay for each unit of
-    an identity edge one fixed edge per delay. Masks and values are arrays. Raises GraphError and its kin for a graph
+    an identity edge one fixed edge per delay. Masks and values are arrays. Raises GraphError or a subclass for a graph
     that breaks the contract, UnsupportedError for a learned delay, whose softmax ties its delays, and for a diagonal
     edge with several delays.
     """
@@ -47,7 +47,7 @@ def single_delays(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
                 record.where,
                 "a learned delay, all of whose weights depend on each other",
                 "delays that are fixed, for a transformation that takes edges of one delay each",
-                "harden it first: graph, params = rg.harden(graph, params)",
+                "make it plain first: hardened = rg.harden(graph, params)",
             )
         mask, selection = read_mask(record, *sizes), read_selection(record, *sizes)
         for position, delay in enumerate(record.delays.steps):
@@ -117,7 +117,7 @@ def expand_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: A
     The unit ``<node>_<k>`` holds the value of the node k steps ago; look-ahead edges stay as they are. Outputs, loss,
     gradients and the names of parameters stay. Returns the graph; (graph, params) where ``params`` is given; (graph,
     params, state) where ``state`` is given, (depth, batch, size) by the names that a kernel takes, oldest first. Raises
-    GraphError and its kin for a graph that breaks the contract, DataError for arrays that do not fit it,
+    GraphError or a subclass for a graph that breaks the contract, DataError for arrays that do not fit it,
     UnsupportedError for a learned delay and for a diagonal edge with several.
     """
     model = validate(graph)
@@ -156,9 +156,10 @@ def merge_delays(graph: nx.MultiDiGraph, params: Arrays | None = None, state: Ar
 
     A unit is such a copy when its one edge has structure "identity" and a delay, its activation is the identity, it has
     no bias, and it starts from the value that its source starts from. Outputs and gradients stay. Arguments and
-    returned values as in ``expand_delays``. Raises GraphError and its kin for a graph that breaks the contract,
+    returned values as in ``expand_delays``. Raises GraphError or a subclass for a graph that breaks the contract,
     DataError for arrays that do not fit it, and where the states of a copy and of its source contradict each other,
-    OptionError where a state depends on a learned initial value and no ``params`` are given.
+    OptionError where a state depends on a learned initial value and no ``params`` are given,
+    UnsupportedError for a learned delay (``rg.harden`` makes it plain).
     """
     model = validate(graph)
     merge = _Merge(model, single_delays(graph), read_parameters(model, params), read_state(model, state))

@@ -38,7 +38,8 @@ def merge_layers(
     named W_1, W_2, ... become W again, others a parameter of the default name. The output and the state of a merged
     layer are those of its parts, side by side. Returns the graph; (graph, params) where ``params`` is given;
     (graph, params, state) where ``state`` is given. Raises OptionError for ``layers`` that name no nodes, GraphError
-    for parts that differ and for a missing block, DataError for arrays that do not fit the graph.
+    for parts that differ and for a missing block, DataError for arrays that do not fit the graph,
+    UnsupportedError for a learned delay (``rg.harden`` makes it plain).
     """
     model = validate(graph)
     _check_layers(graph, layers)

@@ -17,7 +17,7 @@ def explicit_parameters(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     Parameters are named after nodes (``W_<source>_<destination>``, ``b_<node>``, ``<node>_0`` and the like) unless a
     name is written. With these names written out, ``networkx.relabel_nodes`` changes no parameter's name or shape. An
     edge with a list of delays gets the name before its ``_d<delay>``; a node without a weighted sum gets no bias.
-    Raises GraphError and its kin for a graph that breaks the contract.
+    Raises GraphError or a subclass for a graph that breaks the contract.
     """
     model = validate(graph)
     result = graph.copy()

@@ -36,6 +36,7 @@ def split_layer(
     (graph, params, state) where ``state`` is given. Raises OptionError for nodes or sizes that do not fit, GraphError
     for an edge that joins a cut layer unit by unit with a whole one, and for a parameter that the cut would divide in
     two ways; DataError for arrays that do not fit the graph. A masked block without any weight is left out.
+    Also UnsupportedError for a learned delay (``rg.harden`` makes it plain).
     """
     model = validate(graph)
     given = nodes if isinstance(nodes, list) and nodes else [nodes]

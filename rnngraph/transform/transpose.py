@@ -34,8 +34,8 @@ def transpose(graph: nx.MultiDiGraph, params: Arrays | None = None) -> Any:
     <y, u> = <x, x'> for the outputs y on inputs x (without biases and initial values) and its outputs x' on inputs u.
 
     Returns the graph; (graph, params) where ``params``, those of ``graph``, are given. Nodes that no input of ``graph``
-    reaches are left out. Raises GraphError and its kin for a graph that breaks the contract, DataError for parameters
-    that do not fit it.
+    reaches are left out. Raises GraphError or a subclass for a graph that breaks the contract, DataError for parameters
+    that do not fit it, UnsupportedError for a learned delay (``rg.harden`` makes it plain).
     """
     model = validate(graph)
     adjoint = _Adjoint(model, single_delays(graph))

@@ -38,8 +38,9 @@ def unfold(graph: nx.MultiDiGraph, steps: int, *, state: str = "initial") -> nx.
     A number other than 0 is written into the equations that read it; a weight or a matrix applied to it is refused,
     since the contract has no node of a constant value, as is an output that no input reaches.
 
-    Raises GraphError and its kin for a graph that breaks the contract and for what is refused, OptionError for
-    ``steps`` or ``state`` out of range. (Rumelhart, Hinton and Williams 1986 unfold a network in this way.)
+    Raises GraphError or a subclass for a graph that breaks the contract and for what is refused, OptionError for
+    ``steps`` or ``state`` out of range, UnsupportedError for a learned delay (``rg.harden`` makes it plain).
+    (Rumelhart, Hinton and Williams 1986 unfold a network in this way.)
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise OptionError("steps", clip(steps), "an int >= 1", "give the number of time steps")

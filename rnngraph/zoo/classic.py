@@ -29,6 +29,7 @@ def feedforward(sizes: Sequence[int], activation: str = "tanh", output_activatio
     a^(l)(t) = f(W^(l)^T a^(l-1)(t)) with a^(0) = x, and y(t) = g(V^T a^(L)(t)).
 
     ``sizes`` = (inputs, hidden..., outputs); nodes "x", "a1", "a2", ..., "y"; no delays.
+    Raises GraphError for an argument that is out of range.
     """
     sizes = check_sizes(sizes)
     graph = layers(sizes, deep_names(sizes), activation, output_activation)
@@ -51,6 +52,7 @@ def jordan(
 
     With ``decay`` = 0, the chapter's network, the context is the delayed output and needs no node of its own.
     With 0 < ``decay`` < 1 the context "c" is a node whose self-loop keeps an exponential trace of the outputs.
+    Raises GraphError for an argument that is out of range.
     """
     if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay < 1:
         raise GraphError(
@@ -83,6 +85,7 @@ def elman(
     ``recurrence`` = "identity", the chapter's unweighted context loop: a(t) = f(W^T x(t) + a(t-1));
     ``recurrence`` = "dense", learned context weights: a(t) = f(W^T x(t) + R^T a(t-1));
     both with y(t) = g(V^T a(t)). With ``outputs`` = None the hidden layer "a" itself is the output.
+    Raises GraphError for an argument that is out of range.
     """
     if recurrence not in ("identity", "dense"):
         raise GraphError(
@@ -112,6 +115,7 @@ def fully_recurrent(
     s(t) = W^T x(t) + R^T a(t-1), a(t) = f(s(t)), y(t) = g(V^T a(t)).
 
     With ``outputs`` = None every unit is an output (Williams and Zipser 1989 read a subset of the units).
+    Raises GraphError for an argument that is out of range.
     """
     units = check_size("units", units)
     return elman(inputs, units, outputs, recurrence="dense", activation=activation, output_activation=output_activation)
@@ -134,7 +138,9 @@ def narx(
 
     ``T_x`` >= 0 and ``T_y`` >= 1 are the longest delays, or lists of delays; the parameters are W_d0, W_d1, ..., R_d1,
     R_d2, ..., V. With ``loop`` = "open" (series-parallel; for training) y(t-d) in the sum is measured, the input
-    "y_measured"; with "closed" (parallel) it is the network's own. ``rnngraph.close_loop`` makes the one of the other.
+    "y_measured"; with "closed" (parallel) it is its own. ``rnngraph.close_loop`` closes an open loop,
+    ``rnngraph.open_loop`` opens a closed one.
+    Raises GraphError for an argument that is out of range.
     """
     delays_x = check_delays("T_x", T_x)
     delays_y = check_delays("T_y", T_y, least=1, remedy=NO_FEEDBACK)
@@ -161,6 +167,7 @@ def nar(
 
     ``T_y`` >= 1 is the longest delay, or a list of delays; the parameters are R_d1, R_d2, ..., V. In closed loop,
     which ``rnngraph.close_loop`` makes of it, the network goes on with its own outputs.
+    Raises GraphError for an argument that is out of range.
     """
     delays = check_delays("T_y", T_y, least=1, remedy=NO_FEEDBACK)
     size = check_size("outputs", outputs)
@@ -187,6 +194,7 @@ def tdnn(
 
     ``sizes`` = (inputs, hidden..., outputs). ``delays`` has one entry D_l per layer of weights, len(sizes) - 1 of them:
     a list of delays >= 0, or an int N for 0..N. Nodes "x", "a1", ..., "y".
+    Raises GraphError for an argument that is out of range.
     """
     sizes = check_sizes(sizes)
     if isinstance(delays, str) or not isinstance(delays, Sequence) or len(delays) != len(sizes) - 1:
@@ -214,6 +222,7 @@ def focused_tdnn(
 
     ``sizes`` = (inputs, hidden..., outputs); ``delays`` = D, a list of delays >= 0, or an int N for 0..N. With delays
     in every layer it is distributed: :func:`tdnn`. Nodes "x", "a1", ..., "y".
+    Raises GraphError for an argument that is out of range.
     """
     graph = feedforward(sizes, activation, output_activation)
     first = list(graph)[1]
@@ -234,6 +243,7 @@ def layered_recurrent(
 
     ``sizes`` = (inputs, hidden..., outputs); ``delays`` = D, a list of delays >= 1, or an int N for 1..N. Nodes "x",
     "a1", ..., "y". With one hidden layer and D = [1] it is the Elman network with learned context weights.
+    Raises GraphError for an argument that is out of range.
     """
     graph = feedforward(sizes, activation, output_activation)
     hidden = [node for node, kind in graph.nodes(data="kind") if kind == "unit"]

@@ -22,9 +22,11 @@ def bidirectional(
     ``kind`` is "elman", "fully_recurrent", "lstm" or "gru"; ``options`` go to both copies. Their nodes, and their
     parameters that have a name of their own, get the suffixes "_forward" and "_backward". With ``outputs`` = None both
     copies are outputs, side by side the output of ``torch.nn.LSTM(bidirectional=True)``. The state holds the last
-    values of the forward copy and the first values of the backward copy.
+    values of the forward copy and the first values of the backward copy. "elman" has the unweighted context of
+    :func:`elman` unless ``recurrence="dense"`` is given. Raises GraphError for an unknown kind or option and for an
+    argument that is out of range.
     """
-    build = builder(kind)
+    build = builder(kind, options)
     hidden = check_size("hidden", hidden)
     graph = with_input(inputs)
     tops = [

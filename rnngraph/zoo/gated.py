@@ -35,6 +35,7 @@ def lstm(
       those of 1997: g(s) = 4 sigmoid(s) - 2 and h(s) = 2 sigmoid(s) - 1.
 
     Nodes "x", "i", "f", "o", "z", "c", "h". With ``outputs`` = None "h" is the output, else y(t) = V^T h(t) is.
+    Raises GraphError for an argument that is out of range.
     """
     hidden = check_size("hidden", hidden)
     default_g, default_h = ("tanh", "tanh") if forget_gate else (SQUASHING_G_1997, SQUASHING_H_1997)
@@ -74,6 +75,7 @@ def gru(
 
     Nodes "x", "r", "z", "hn", "n", "h". torch has two biases for r and z: their sum is ``b_r`` and ``b_z``. With
     ``outputs`` = None "h" is the output, else y(t) = V^T h(t) is.
+    Raises GraphError for an argument that is out of range.
     """
     hidden = check_size("hidden", hidden)
     graph = with_input(inputs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 import networkx as nx
 
 from rnngraph.errors import GraphError
+from rnngraph.words import nearest
 from rnngraph.zoo.arguments import add_output, check_size
 from rnngraph.zoo.classic import elman, fully_recurrent
 from rnngraph.zoo.gated import gru, lstm
@@ -27,7 +29,8 @@ def stack(*networks: nx.MultiDiGraph) -> nx.MultiDiGraph:
 
     Every network has one input and one output node; sizes must fit. The nodes of network l get the suffix l ("h1",
     "h2"), and so do its parameters that have a name of their own; only the first input keeps its name. The other inputs
-    vanish: their edges start at the output below. The given graphs stay as they are.
+    vanish: their edges start at the output below. The given graphs stay as they are. Raises GraphError for networks
+    that do not fit on one another.
     """
     if not networks:
         raise GraphError("argument networks", "no network", "at least one", "call stack(network, ...)")
@@ -65,9 +68,10 @@ def stacked(
     h^(1)(t) from x(t), h^(l)(t) from h^(l-1)(t) for l = 2..depth, y(t) = V^T h^(depth)(t).
 
     ``kind`` is "elman", "fully_recurrent", "lstm" or "gru"; ``options`` go to every layer. Nodes are named as in
-    :func:`stack`. With ``outputs`` = None the last layer is the output, else a dense identity layer "y" is.
+    :func:`stack`. With ``outputs`` = None the last layer is the output, else a dense identity layer "y" is. Raises
+    GraphError for an unknown kind or option and for an argument that is out of range.
     """
-    build = builder(kind)
+    build = builder(kind, options)
     depth = check_size("depth", depth)
     hidden = check_size("hidden", hidden)
     graph = stack(*(build(inputs if level == 0 else hidden, hidden, None, **options) for level in range(depth)))
@@ -76,10 +80,18 @@ def stacked(
     return graph
 
 
-def builder(kind: str) -> Callable[..., nx.MultiDiGraph]:
-    """The function that builds a layer of this kind; GraphError if there is none."""
+def builder(kind: str, options: Mapping[str, Any]) -> Callable[..., nx.MultiDiGraph]:
+    """The function that builds a layer of this kind; GraphError if there is none, or if it lacks one of the options."""
     if kind not in STACKABLE:
         raise GraphError("argument kind", repr(kind), f"one of {', '.join(STACKABLE)}", "join other networks by hand")
+    known = [name for name, each in signature(STACKABLE[kind]).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            close = nearest(name, known)
+            raise GraphError(
+                f"argument {name}", f"no such option of {kind!r}", f"some of {', '.join(known)}",
+                f"did you mean {close!r}?" if close else "leave it out",
+            )  # fmt: skip
     return STACKABLE[kind]
 
 
