@@ -1,0 +1,106 @@
+"""ir.Program -> a NumPy module whose loops over t and pointwise statements are C, compiled when it is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codegen.ir import Buffer, Fill, Function, Fused, Load, Loop, Staggered, Statement
+from codegen.passes import fuse_pointwise, keep_in_registers, stack_products
+from codegen.printers.c_library import IMPORTS, LIBRARY
+from codegen.printers.c_loops import VECTORS, RegionText, is_compiled
+from codegen.printers.c_support import core_text
+from codegen.printers.numpy import NumPyPrinter
+from codegen.program import Program
+
+PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
+
+
+def print_c(program: Program) -> str:
+    """The source of a NumPy module with a C core that computes ``program``."""
+    return CPrinter(program).source()
+
+
+class CPrinter(NumPyPrinter):
+    """Runs of loops and pointwise statements become one call of a C function each; streams stay NumPy."""
+
+    imports = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
+    needs = "numpy and a C compiler"
+
+    def __init__(self, program: Program) -> None:
+        self.regions: list[RegionText] = []
+        super().__init__(program)
+        self.module_names.taken |= {*IMPORTS, "importlib", "C", "FLAGS", "CORE_FUNCTIONS"}
+
+    def prepare(self, function: Function) -> Function:
+        """Pointwise statements of one shape become one loop; what stands outside of C is that of NumPy."""
+        if function.name == "stream":
+            return super().prepare(function)
+        return keep_in_registers(fuse_pointwise(stack_products(function)))
+
+    def extra_parts(self) -> list[str]:
+        """The C source and how it is built."""
+        text = core_text(self.program.dtype, [region.text() for region in self.regions])
+        names = [region.name for region in self.regions]
+        listed = "\n".join(f"    {name!r}," for name in names)
+        source = f'\nC = r"""\n{text}"""\nCORE_FUNCTIONS = (\n{listed}\n)\n'
+        return [*super().extra_parts(), source + LIBRARY]
+
+    def _imports(self) -> list[str]:
+        first = [f"import {name}" for name in IMPORTS]
+        return [*first, *super()._imports()]
+
+    def _start(self, function: Function) -> None:
+        super()._start(function)
+        if function.name != "stream":
+            self._given: set[str] = set()  # C reads the workspace alone
+        self._compiled: list[RegionText] = []
+
+    def lines(self, statements: Sequence[Statement]) -> list[str]:
+        """Statements outside of loops: runs of those that C can do as calls, the others as NumPy has them."""
+        result: list[str] = []
+        run: list[Statement] = []
+        for statement in (*statements, None):
+            if statement is not None and is_compiled(statement):
+                run.append(statement)
+                continue
+            worth = any(isinstance(each, Loop | Staggered | Fused) for each in run)
+            result += self._call(run) if worth else super().lines(run)
+            run = []
+            if statement is not None:
+                result += super().lines([statement])
+        return result
+
+    def _call(self, run: Sequence[Statement]) -> list[str]:
+        number = len(self._compiled) + 1
+        region = RegionText(f"{self.function.name}_{number}", self.program.dtype, run)
+        self.regions.append(region)
+        self._compiled.append(region)
+        notes = [note for statement in run for note in self._note(statement.note, "    ")]
+        vectors = [
+            f"_address({PASSED[storage]})" if storage in region.vectors else "None" for storage in VECTORS
+        ]
+        table = f"work.memory_{number}" if region.memory or region.packed else "None"
+        return [*notes, f"    _core.{region.name}({table}, {', '.join(vectors)}, T, batch)"]
+
+    def _allocations(self) -> list[str]:
+        """Packed matrices, too."""
+        packed = [
+            f"        self.{name}_{number} = np.empty({size}, DTYPE)"
+            for number, region in enumerate(self._compiled, start=1)
+            for name, size in region.packed
+        ]
+        return [*super()._allocations(), *packed]
+
+    def _cut_views(self) -> list[str]:
+        """The tables of addresses, too."""
+        lines = super()._cut_views()
+        for number, region in enumerate(self._compiled, start=1):
+            arrays = [self._array(buffer) for buffer in region.memory.values()]
+            arrays += [f"self.{name}_{number}" for name, _ in region.packed]
+            if arrays:
+                lines.append(f"        self.memory_{number} = _memory({', '.join(arrays)})")
+        return lines
+
+    def _array(self, buffer: Buffer) -> str:
+        name = self.views.buffer(buffer)
+        return name if buffer.storage == "constant" else f"self.{name}"

@@ -1,0 +1,330 @@
+"""Loops over t and pointwise statements -> C: one function for a run of statements.
+
+A function gets the addresses of its buffers in one table, and those of the vectors of parameters, directions and
+gradients. Matrices that a loop multiplies by are packed before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from codegen.ir import (
+    Bound,
+    Buffer,
+    Copy,
+    Fill,
+    Fused,
+    Loop,
+    MatMul,
+    Reduce,
+    Span,
+    Staggered,
+    Statement,
+    Step,
+    View,
+    loops_of,
+    written,
+)
+from codegen.names import Namer
+from codegen.overlap import overlap
+from codegen.passes.fuse_pointwise import as_fused, iteration_space, memory_of
+from codegen.printers.c_fused import FusedText
+from codegen.printers.c_support import SPELLED
+from codegen.printers.c_text import c_namer, comment_lines, index_text, suffix_of
+
+SIGNATURE = (
+    "real *const *memory, const real *parameters, const real *direction, real *gradient, const long T, const long batch"
+)
+VECTORS = {"parameter": "parameters", "direction": "direction", "gradient": "gradient"}
+WIDEST_PANEL = 32  # columns of a panel of the widest vectors that c_support knows
+
+
+def is_compiled(statement: Statement) -> bool:
+    """Whether a statement outside of loops can be a part of a C function."""
+    if isinstance(statement, Loop | Staggered):
+        return all(_is_inside(inner) for loop in loops_of(statement) for inner in loop.body)
+    return isinstance(statement, Fused | Copy) or (isinstance(statement, Fill) and not statement.once)
+
+
+def _is_inside(statement: Statement) -> bool:
+    if isinstance(statement, MatMul):
+        return not statement.left.transposed and not overlap(statement.target, statement.left)
+    if isinstance(statement, Reduce):
+        return statement.kind in ("units", "logsumexp") and not statement.accumulate
+    return isinstance(statement, Fused | Copy | Fill)
+
+
+class RegionText:
+    """The C function ``name`` for a run of statements. ``memory``: the buffers of its table; ``packed``: the name and
+    the number of elements of each packed matrix, which lie in the table behind them."""
+
+    def __init__(self, name: str, dtype: str, statements: Sequence[Statement]) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.names = c_namer(dtype)
+        self.names.taken |= {"memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector"}
+        self.memory: dict[str, Buffer] = {}
+        self.vectors: set[str] = set()
+        self.packed: list[tuple[str, int]] = []
+        self.pointers: dict[str, str] = {}  # name -> its declaration, for the block that is being written
+        self.lines = [line for statement in statements for line in self._statement(statement)]
+
+    def text(self) -> str:
+        """The whole function."""
+        table = [f"real *const {self._buffer(buffer)} = memory[{k}];" for k, buffer in enumerate(self.memory.values())]
+        table += [
+            f"real *const {name} = memory[{len(self.memory) + k}];" for k, (name, _) in enumerate(self.packed)
+        ]
+        unused = [word for word in ("memory", *VECTORS.values(), "T") if not self._uses(word)]
+        head = [f"void {self.name}({SIGNATURE})", "{", *(f"    (void){word};" for word in unused)]
+        return "\n".join([*head, *("    " + line for line in table), *("    " + line for line in self.lines), "}", ""])
+
+    def _uses(self, word: str) -> bool:
+        if word == "memory":
+            return bool(self.memory or self.packed)
+        return any(re.search(rf"\b{word}\b", line) for line in self.lines)
+
+    # Places.
+
+    def _buffer(self, buffer: Buffer) -> str:
+        return self.names.name(("buffer", buffer.name), f"{buffer.name[:50]}_data")
+
+    def pointer(self, view: View) -> str:
+        """The name of the pointer to the rows or the buffer that ``view`` lies in, declared in the present block."""
+        buffer = view.buffer
+        if buffer.storage in VECTORS:
+            self.vectors.add(buffer.storage)
+            vector = VECTORS[buffer.storage]
+            name = self._buffer(buffer)
+            constant = "" if buffer.storage == "gradient" else "const "
+            self.pointers[name] = f"{constant}real *const {name} = {vector} + {buffer.offset};"
+            return name
+        self.memory.setdefault(buffer.name, buffer)
+        base = self._buffer(buffer)
+        if buffer.shape != "sequence" or view.time == Span(Bound(0), buffer.length):
+            return base
+        assert isinstance(view.time, Step | Span), "a sequence without a time"
+        if isinstance(view.time, Step):
+            row, wanted = _step_row(view.time), f"{buffer.name[:40]}_t{_signed(view.time.offset)}_data"
+        else:
+            row, wanted = _bound_text(view.time.start), f"{buffer.name[:40]}_from_{_named(view.time.start)}_data"
+        if row == "0":
+            return base
+        name = self.names.name(("rows", buffer.name, view.time if isinstance(view.time, Step) else row), wanted)
+        self.pointers[name] = f"real *const {name} = {base} + {row} * batch * {buffer.columns};"
+        return name
+
+    # Statements.
+
+    def _statement(self, statement: Statement) -> list[str]:
+        """A statement outside of loops."""
+        if isinstance(statement, Loop | Staggered):
+            return self._loops(statement)
+        self.pointers = {}
+        lines = self._inner(statement)
+        return ["{", *("    " + line for line in (*self.pointers.values(), *lines)), "}"]
+
+    def _loops(self, statement: Loop | Staggered) -> list[str]:
+        parts = loops_of(statement)
+        written_names = {target.buffer.name for part in parts for target in _targets(part.body)}
+        before: list[str] = []
+        bodies = []
+        for part in parts:
+            self.pointers = {}
+            lines = []
+            for inner in part.body:
+                lines += self._inner(inner, before, written_names)
+            bodies.append([*self.pointers.values(), *lines])
+        head = _head(statement)
+        if isinstance(statement, Loop):
+            return [*before, *comment_lines([statement.note]), head, *("    " + line for line in bodies[0]), "}"]
+        result = [*before, *comment_lines([statement.note]), head]
+        for shift, body in zip(statement.shifts, bodies, strict=True):
+            result.append(f"    if (1 <= step{_signed_sum(shift)} && step{_signed_sum(shift)} <= T) {{")
+            result.append(f"        const long t = step{_signed_sum(shift)};")
+            result += ["        " + line for line in body]
+            result.append("    }")
+        return [*result, "}"]
+
+    def _inner(
+        self, statement: Statement, before: list[str] | None = None, changed: set[str] | None = None
+    ) -> list[str]:
+        """``before`` takes what is done once before the loop; ``changed``: the buffers that the loop writes."""
+        if isinstance(statement, MatMul):
+            return self._matmul(statement, before, changed or set())
+        if isinstance(statement, Reduce):
+            return self._reduce(statement)
+        fused = statement if isinstance(statement, Fused) else as_fused(statement)
+        return [*comment_lines(fused.note.split("; ")), *_LoopText(fused, self.dtype, self).loops()]
+
+    def _matmul(self, statement: MatMul, before: list[str] | None, changed: set[str]) -> list[str]:
+        left, right, target = statement.left, statement.right, statement.target
+        depth = left.columns
+        name = self.names.name(("packed", len(self.packed)), f"packed_{right.label or right.buffer.name}")
+        lines: list[str] = []
+        packed = self._pack(name, right, depth, target.columns)
+        if before is None or right.buffer.name in changed:
+            lines.append(packed)
+        else:  # the pointers of the loop's block are not declared yet
+            before.append(packed)
+        rows = _rows_text(target)
+        lines = [*comment_lines(statement.note.split("; ")), *lines]
+        sides = [self._place(left), str(left.buffer.columns), name, self._place(target), str(target.buffer.columns)]
+        call = f"product({rows}, {depth}, {target.columns}, {', '.join(sides)}, {int(statement.accumulate)});"
+        return [*lines, call]
+
+    def _pack(self, name: str, right: View, depth: int, columns: int) -> str:
+        """The call that packs a matrix."""
+        self.packed.append((name, depth * -(-columns // WIDEST_PANEL) * WIDEST_PANEL))
+        stride = right.buffer.columns
+        assert right.rows is not None, "a product by what is no matrix"
+        start = right.rows[0] * stride + right.start
+        steps = (1, stride) if right.transposed else (stride, 1)
+        buffer = right.buffer
+        if buffer.storage in VECTORS:
+            self.vectors.add(buffer.storage)
+            base, start = VECTORS[buffer.storage], start + buffer.offset
+        else:
+            self.memory.setdefault(buffer.name, buffer)
+            base = self._buffer(buffer)
+        place = f"{base} + {start}" if start else base
+        return f"pack({name}, {place}, {depth}, {columns}, {steps[0]}, {steps[1]});"
+
+    def _place(self, view: View) -> str:
+        """The address of the first element of a view."""
+        start = view.start + (view.rows[0] * view.buffer.columns if view.rows is not None else 0)
+        pointer = self.pointer(memory_of(view))
+        return f"{pointer} + {start}" if start else pointer
+
+    def _reduce(self, statement: Reduce) -> list[str]:
+        """The sum, or the log-sum-exp, of the columns of each row."""
+        f = suffix_of(self.dtype)
+        source, target = statement.source, statement.target
+        names = {word: self.names.name((word, len(self.names.names)), word) for word in ("source", "sum", "largest")}
+        values, total, largest = names["source"], names["sum"], names["largest"]
+        row = index_text((source.buffer.columns, "row"), start=source.start)
+        each = f"    for (long column = 0; column < {source.columns}; ++column) "
+        if statement.kind == "units":
+            steps = [f"    real {total} = 0;", f"{each}{total} += {values}[column];"]
+            result = total
+        else:
+            steps = [
+                f"    real {largest} = {values}[0], {total} = 0;",
+                f"{each}{largest} = {values}[column] > {largest} || {values}[column] != {values}[column]"
+                f" ? {values}[column] : {largest};",
+                f"{each}{total} += fast_exp({values}[column] - {largest});",
+            ]
+            result = f"{largest} + log{f}({total})"
+        place = index_text((target.buffer.columns, "row"), start=target.start)
+        return [
+            *comment_lines(statement.note.split("; ")),
+            f"for (long row = 0; row < {_rows_text(target)}; ++row) {{",
+            f"    const real *const {values} = {self.pointer(memory_of(source))} + {row};",
+            *steps,
+            f"    {self.pointer(memory_of(target))}[{place}] = {result};",
+            "}",
+        ]
+
+
+class _LoopText(FusedText):
+    """A Fused statement as loops over its rows and columns."""
+
+    spelled = SPELLED
+
+    def __init__(self, fused: Fused, dtype: str, region: RegionText) -> None:
+        super().__init__(fused, dtype, Namer(set(region.names.taken)))
+        self.region = region
+        self.shared: list[str] = []  # lines about values that all columns of a row share
+
+    def pointer(self, view: View) -> str:
+        """The region's."""
+        return self.region.pointer(view)
+
+    def _hold(self, text: str, label: str) -> str:
+        """Names that end as those of pointers do are left to these."""
+        return super()._hold(text, f"{label}_value" if label.endswith("_data") else label)
+
+    def _load(self, view: View) -> str:
+        if view.columns != 1 or self.columns == 1 or view.transposed:
+            return super()._load(view)
+        lines, self.lines = self.lines, self.shared
+        name = super()._load(view)
+        self.lines = lines
+        return name
+
+    def loops(self) -> list[str]:
+        """One loop where the elements of all views lie one after the other, else one over rows and one over columns."""
+        self.write()
+        rows = _rows_text(self.fused.parts[0].target)
+        body = "\n".join([*self.shared, *self.lines])
+        if self.columns == 1:
+            lines = ["    const long element = row;"] if re.search(r"\belement\b", body) else []
+            return ["INDEPENDENT", f"for (long row = 0; row < {rows}; ++row) {{", *lines, *self.lines, "}"]
+        if not re.search(r"\b(row|column)\b", body):
+            count = f"{rows} * {self.columns}" if rows != "1" else str(self.columns)
+            return ["INDEPENDENT", f"for (long element = 0; element < {count}; ++element) {{", *self.lines, "}"]
+        lines = [f"    const long element = row * {self.columns} + column;"] if re.search(r"\belement\b", body) else []
+        inner = ["INDEPENDENT", f"for (long column = 0; column < {self.columns}; ++column) {{", *lines, *self.lines, "}"]
+        shared = [line.removeprefix("    ") for line in self.shared]
+        outer = [*shared, *inner]
+        if rows == "1":
+            return ["{", "    const long row = 0;", *("    " + line for line in outer), "}"]
+        return [f"for (long row = 0; row < {rows}; ++row) {{", *("    " + line for line in outer), "}"]
+
+
+def _targets(body: Sequence[Statement]) -> list[View]:
+    """What the statements of a loop write."""
+    found = []
+    for statement in body:
+        if isinstance(statement, Fused):
+            found += [part.target for part in statement.parts]
+        elif (target := written(statement)) is not None:
+            found.append(target)
+    return found
+
+
+def _head(statement: Loop | Staggered) -> str:
+    if isinstance(statement, Loop):
+        return (
+            "for (long t = T; t >= 1; --t) {" if statement.backward else "for (long t = 1; t <= T; ++t) {"
+        )
+    first, last = str(1 - max(statement.shifts)), f"T{_signed_sum(-min(statement.shifts))}"
+    if statement.backward:
+        return f"for (long step = {last}; step >= {first}; --step) {{"
+    return f"for (long step = {first}; step <= {last}; ++step) {{"
+
+
+def _rows_text(view: View) -> str:
+    """How many rows a view has."""
+    if view.vector or view.buffer.shape == "vector":
+        return "1"
+    rows = iteration_space(Fill(view, 0.0))[0]
+    if isinstance(rows, tuple):
+        return f"{_bound_text(Bound(*rows))} * batch"
+    return str(rows)
+
+
+def _bound_text(bound: Bound) -> str:
+    if bound.times == 0:
+        return str(bound.constant)
+    return "T" if bound.constant == 0 else f"(T{_signed_sum(bound.constant)})"
+
+
+def _named(bound: Bound) -> str:
+    return _bound_text(bound).strip("()").replace(" + ", "_plus_").replace(" - ", "_minus_")
+
+
+def _step_row(time: Step) -> str:
+    """The row of a step in its sequence."""
+    shift = time.offset - 1
+    return "t" if shift == 0 else f"(t{_signed_sum(shift)})"
+
+
+def _signed(offset: int) -> str:
+    """The time of row t - 1 + offset, for a name: 0 is t."""
+    return "" if offset == 0 else f"_{'plus' if offset > 0 else 'minus'}_{abs(offset)}"
+
+
+def _signed_sum(number: int) -> str:
+    return "" if number == 0 else f" {'+' if number > 0 else '-'} {abs(number)}"
