@@ -18,7 +18,9 @@ PRINTERS: Mapping[str, Callable[[Program], str]] = {
     "c": print_c,
 }
 INSTALL_CUPY = 'pip install "rnngraph[cuda12]" or "rnngraph[cuda13]" (cupy-cuda12x or cupy-cuda13x), as the driver is'
-INSTALL_COMPILER = 'install gcc or clang, or pip install "rnngraph[c]", which brings a C compiler; or use backend="numpy"'
+INSTALL_COMPILER = (
+    'install gcc or clang, or pip install "rnngraph[c]", which brings a C compiler; or use backend="numpy"'
+)
 DTYPES = ("float32", "float64")
 
 

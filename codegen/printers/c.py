@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.ir import Buffer, Fill, Function, Fused, Load, Loop, Staggered, Statement
+from codegen.ir import Buffer, Function, Fused, Loop, Staggered, Statement
 from codegen.passes import fuse_pointwise, keep_in_registers, stack_products
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import VECTORS, RegionText, is_compiled
-from codegen.printers.c_support import core_text
+from codegen.printers.c_support import core_text, products_text
 from codegen.printers.numpy import NumPyPrinter
+from codegen.printers.views import wrapped
 from codegen.program import Program
 
 PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
@@ -29,7 +30,7 @@ class CPrinter(NumPyPrinter):
     def __init__(self, program: Program) -> None:
         self.regions: list[RegionText] = []
         super().__init__(program)
-        self.module_names.taken |= {*IMPORTS, "importlib", "C", "FLAGS", "CORE_FUNCTIONS"}
+        self.module_names.taken |= {*IMPORTS, "importlib", "CORE", "PRODUCTS", "FLAGS", "CORE_FUNCTIONS"}
 
     def prepare(self, function: Function) -> Function:
         """Pointwise statements of one shape become one loop; what stands outside of C is that of NumPy."""
@@ -39,10 +40,11 @@ class CPrinter(NumPyPrinter):
 
     def extra_parts(self) -> list[str]:
         """The C source and how it is built."""
-        text = core_text(self.program.dtype, [region.text() for region in self.regions])
+        core = core_text(self.program.dtype, [region.text() for region in self.regions])
         names = [region.name for region in self.regions]
         listed = "\n".join(f"    {name!r}," for name in names)
-        source = f'\nC = r"""\n{text}"""\nCORE_FUNCTIONS = (\n{listed}\n)\n'
+        source = f'\nPRODUCTS = r"""\n{products_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
+        source += f"CORE_FUNCTIONS = (\n{listed}\n)\n"
         return [*super().extra_parts(), source + LIBRARY]
 
     def _imports(self) -> list[str]:
@@ -76,9 +78,7 @@ class CPrinter(NumPyPrinter):
         self.regions.append(region)
         self._compiled.append(region)
         notes = [note for statement in run for note in self._note(statement.note, "    ")]
-        vectors = [
-            f"_address({PASSED[storage]})" if storage in region.vectors else "None" for storage in VECTORS
-        ]
+        vectors = [f"_address({PASSED[storage]})" if storage in region.vectors else "None" for storage in VECTORS]
         table = f"work.memory_{number}" if region.memory or region.packed else "None"
         return [*notes, f"    _core.{region.name}({table}, {', '.join(vectors)}, T, batch)"]
 
@@ -98,7 +98,7 @@ class CPrinter(NumPyPrinter):
             arrays = [self._array(buffer) for buffer in region.memory.values()]
             arrays += [f"self.{name}_{number}" for name, _ in region.packed]
             if arrays:
-                lines.append(f"        self.memory_{number} = _memory({', '.join(arrays)})")
+                lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines
 
     def _array(self, buffer: Buffer) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LIBRARY = r'''
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC")
 
 
 def _compiler():
@@ -45,19 +45,24 @@ def _cache_folder():
 
 
 def _load_core():
-    """The shared library of C, compiled unless the cache has it: the name is a hash of all that it depends on."""
-    compiler = _compiler()
-    known = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c", "-"])  # version, machine, instruction sets
-    digest = hashlib.sha256("\n".join((C, *compiler, *FLAGS, known)).encode("utf-8")).hexdigest()[:32]
-    path = os.path.join(_cache_folder(), f"{digest}.so")
-    if not os.path.exists(path):
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
-            built = os.path.join(folder, "core.so")
-            with open(os.path.join(folder, "core.c"), "w", encoding="utf-8") as file:
-                file.write(C)
-            _run([*compiler, *FLAGS, "-o", built, os.path.join(folder, "core.c"), "-lm"])
-            os.replace(built, path)  # at once: other processes see all of it or nothing
-    core = ctypes.CDLL(path)
+    """The shared library of CORE and PRODUCTS, compiled unless the cache has it. CFLAGS may add to the flags."""
+    compiler = [*_compiler(), *FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
+    machine = _run([*compiler, "-dM", "-E", "-x", "c", "-"])  # the compiler's version, the machine's instructions
+    folder = _cache_folder()
+
+    def built(text, ending, *options):
+        digest = hashlib.sha256("\n".join((text, machine, *compiler, *options)).encode("utf-8")).hexdigest()[:32]
+        path = os.path.join(folder, digest + ending)
+        if not os.path.exists(path):
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                source, result = os.path.join(place, "core.c"), os.path.join(place, "core")
+                with open(source, "w", encoding="utf-8") as file:
+                    file.write(text)
+                _run([*compiler, "-o", result, source, *options])
+                os.replace(result, path)  # at once: other processes see all of it or nothing
+        return path
+
+    core = ctypes.CDLL(built(CORE, ".so", "-shared", built(PRODUCTS, ".o", "-c"), "-lm"))
     for name in CORE_FUNCTIONS:
         getattr(core, name).argtypes = (*(ctypes.c_void_p,) * 4, ctypes.c_long, ctypes.c_long)
         getattr(core, name).restype = None

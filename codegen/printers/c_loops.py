@@ -33,9 +33,8 @@ from codegen.printers.c_fused import FusedText
 from codegen.printers.c_support import SPELLED
 from codegen.printers.c_text import c_namer, comment_lines, index_text, suffix_of
 
-SIGNATURE = (
-    "real *const *memory, const real *parameters, const real *direction, real *gradient, const long T, const long batch"
-)
+SIGNATURE = """
+    real *const *memory, const real *parameters, const real *direction, real *gradient, const long T, const long batch"""
 VECTORS = {"parameter": "parameters", "direction": "direction", "gradient": "gradient"}
 WIDEST_PANEL = 32  # columns of a panel of the widest vectors that c_support knows
 
@@ -73,10 +72,8 @@ class RegionText:
     def text(self) -> str:
         """The whole function."""
         table = [f"real *const {self._buffer(buffer)} = memory[{k}];" for k, buffer in enumerate(self.memory.values())]
-        table += [
-            f"real *const {name} = memory[{len(self.memory) + k}];" for k, (name, _) in enumerate(self.packed)
-        ]
-        unused = [word for word in ("memory", *VECTORS.values(), "T") if not self._uses(word)]
+        table += [f"real *const {name} = memory[{len(self.memory) + k}];" for k, (name, _) in enumerate(self.packed)]
+        unused = [word for word in ("memory", *VECTORS.values(), "T", "batch") if not self._uses(word)]
         head = [f"void {self.name}({SIGNATURE})", "{", *(f"    (void){word};" for word in unused)]
         return "\n".join([*head, *("    " + line for line in table), *("    " + line for line in self.lines), "}", ""])
 
@@ -98,7 +95,8 @@ class RegionText:
             vector = VECTORS[buffer.storage]
             name = self._buffer(buffer)
             constant = "" if buffer.storage == "gradient" else "const "
-            self.pointers[name] = f"{constant}real *const {name} = {vector} + {buffer.offset};"
+            offset = f" + {buffer.offset}" if buffer.offset else ""
+            self.pointers[name] = f"{constant}real *const {name} = {vector}{offset};"
             return name
         self.memory.setdefault(buffer.name, buffer)
         base = self._buffer(buffer)
@@ -123,6 +121,8 @@ class RegionText:
             return self._loops(statement)
         self.pointers = {}
         lines = self._inner(statement)
+        if not self.pointers:
+            return lines
         return ["{", *("    " + line for line in (*self.pointers.values(), *lines)), "}"]
 
     def _loops(self, statement: Loop | Staggered) -> list[str]:
@@ -265,11 +265,17 @@ class _LoopText(FusedText):
             count = f"{rows} * {self.columns}" if rows != "1" else str(self.columns)
             return ["INDEPENDENT", f"for (long element = 0; element < {count}; ++element) {{", *self.lines, "}"]
         lines = [f"    const long element = row * {self.columns} + column;"] if re.search(r"\belement\b", body) else []
-        inner = ["INDEPENDENT", f"for (long column = 0; column < {self.columns}; ++column) {{", *lines, *self.lines, "}"]
+        inner = [
+            "INDEPENDENT",
+            f"for (long column = 0; column < {self.columns}; ++column) {{",
+            *lines,
+            *self.lines,
+            "}",
+        ]
         shared = [line.removeprefix("    ") for line in self.shared]
         outer = [*shared, *inner]
-        if rows == "1":
-            return ["{", "    const long row = 0;", *("    " + line for line in outer), "}"]
+        if rows == "1" and not re.search(r"\brow\b", "\n".join(outer)):
+            return ["{", *("    " + line for line in outer), "}"] if shared else inner
         return [f"for (long row = 0; row < {rows}; ++row) {{", *("    " + line for line in outer), "}"]
 
 
@@ -286,9 +292,7 @@ def _targets(body: Sequence[Statement]) -> list[View]:
 
 def _head(statement: Loop | Staggered) -> str:
     if isinstance(statement, Loop):
-        return (
-            "for (long t = T; t >= 1; --t) {" if statement.backward else "for (long t = 1; t <= T; ++t) {"
-        )
+        return "for (long t = T; t >= 1; --t) {" if statement.backward else "for (long t = 1; t <= T; ++t) {"
     first, last = str(1 - max(statement.shifts)), f"T{_signed_sum(-min(statement.shifts))}"
     if statement.backward:
         return f"for (long step = {last}; step >= {first}; --step) {{"

@@ -1,16 +1,33 @@
-"""The C text that every compiled core begins with: vectors, products with packed matrices, exp and tanh.
+"""The C text that every compiled core begins with: products with packed matrices, exp and tanh.
 
 It wants a compiler with vector types (gcc, clang) and no instruction set in particular: the width of a vector is what
-the compiler says that the machine has.
+the compiler says that the machine has. The products are a file of their own, compiled once for all cores.
 """
 
 from __future__ import annotations
 
-PRODUCTS = r"""
+COMMON = r"""
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#define INLINE static inline __attribute__((always_inline))
+#define UNUSED __attribute__((unused))
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+/* No other library's functions of these names are meant. */
+#define HIDDEN __attribute__((visibility("hidden")))
+HIDDEN void pack(real *packed, const real *matrix, long depth, long columns, long row, long column);
+HIDDEN void product(
+    long rows, long depth, long columns, const real *left, long left_stride, const real *packed,
+    real *target, long target_stride, int add);
+"""
+
+PRODUCTS = r"""
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define TILE_ROWS 12
@@ -27,18 +44,15 @@ PRODUCTS = r"""
 #define MOST_ROWS 192     /* rows of the left side that stay in the second */
 typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNUSED __attribute__((unused))
+
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
 /* A matrix in panels, so that a product reads it in order. Element (k, j) lies at k * row + j * column. */
-static UNUSED void pack(real *packed, const real *matrix, long depth, long columns, long row, long column)
+void pack(real *packed, const real *matrix, long depth, long columns, long row, long column)
 {
     for (long first = 0; first < depth; first += MOST_DEPTH) {
         const long last = first + MOST_DEPTH < depth ? first + MOST_DEPTH : depth;
@@ -115,7 +129,7 @@ INLINE void tile(
 }
 
 /* target = left @ matrix, or target += left @ matrix with `add`. The matrix was packed. */
-static UNUSED void product(
+void product(
     long rows, long depth, long columns, const real *left, long left_stride, const real *packed,
     real *target, long target_stride, int add)
 {
@@ -226,7 +240,8 @@ INLINE UNUSED double fast_exp(double x)
     q = q * z + 2.0;
     int64_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    const int64_t exponent = bits - INT64_C(0x4338000000000000), half = (int64_t)((uint64_t)(exponent + 2048) >> 1) - 1024;
+    const int64_t exponent = bits - INT64_C(0x4338000000000000);
+    const int64_t half = (int64_t)((uint64_t)(exponent + 2048) >> 1) - 1024;
     return (1.0 + 2.0 * (p / (q - p))) * power_of_two(half) * power_of_two(exponent - half);
 }
 
@@ -249,7 +264,15 @@ INLINE UNUSED double fast_tanh(double x)
 SPELLED = {"tanh": "fast_tanh({0})", "exp": "fast_exp({0})"}
 
 
+def products_text(dtype: str) -> str:
+    """The C source of the products."""
+    return _typed(dtype) + COMMON + PRODUCTS
+
+
 def core_text(dtype: str, functions: list[str]) -> str:
-    """The whole C source."""
-    real = "float" if dtype == "float32" else "double"
-    return f"typedef {real} real;\n{PRODUCTS}{FUNCTIONS[dtype]}\n" + "\n".join(functions)
+    """The C source of a module's own functions."""
+    return _typed(dtype) + COMMON + FUNCTIONS[dtype] + "\n" + "\n".join(functions)
+
+
+def _typed(dtype: str) -> str:
+    return f"typedef {'float' if dtype == 'float32' else 'double'} real;\n"
