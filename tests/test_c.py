@@ -79,7 +79,7 @@ def test_products_of_all_shapes(dtype: str, flags: str, monkeypatch: pytest.Monk
     body = """
         const real *const n = memory[0];
         pack(memory[3], memory[2], (long)n[0], (long)n[1], (long)n[2], (long)n[3]);
-        product(T, (long)n[0], (long)n[1], memory[1], (long)n[4], memory[3], memory[4], (long)n[5], (int)n[6]);
+        product(T, (long)n[7], (long)n[8], (long)n[0], (long)n[1], memory[1], (long)n[4], memory[3], memory[4], (long)n[5], (int)n[6]);
     """
     module = core(dtype, f"void run({SIGNATURE}) {{ {body} }}")
     rng = np.random.default_rng(1)
@@ -94,10 +94,12 @@ def test_products_of_all_shapes(dtype: str, flags: str, monkeypatch: pytest.Monk
                 right = rng.normal(size=(columns, depth) if transposed else (depth, columns)).astype(dtype)
                 target = rng.normal(size=(rows, columns + 3)).astype(dtype)
                 expected = target.copy()
-                product = left[:, :depth] @ (right.T if transposed else right)
-                expected[:, :columns] = product + add * expected[:, :columns]
+                start, stop = (0, depth) if add else sorted(rng.integers(0, depth + 1, 2))
+                product = left[:, start:stop] @ (right.T if transposed else right)[start:stop]
+                if stop > start:
+                    expected[:, :columns] = product + add * expected[:, :columns]
                 steps = (1, depth) if transposed else (columns, 1)
-                numbers = np.array([depth, columns, *steps, depth + 2, columns + 3, add], dtype)
+                numbers = np.array([depth, columns, *steps, depth + 2, columns + 3, add, start, stop], dtype)
                 packed = np.empty(depth * (columns + 32), dtype)
                 memory = module._memory(numbers, left, right, packed, target)
                 module._core.run(memory, None, None, None, rows, 1)

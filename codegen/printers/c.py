@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from codegen.ir import Buffer, Function, Fused, Loop, Staggered, Statement
+from codegen.ir import Buffer, Function, Fused, Loop, Staggered, Statement, loops_of, views_of
 from codegen.passes import fuse_pointwise, keep_in_registers, stack_products
+from codegen.printers.c_ahead import ROWS
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import VECTORS, RegionText, is_compiled
 from codegen.printers.c_support import core_text, products_text
@@ -55,6 +57,7 @@ class CPrinter(NumPyPrinter):
         super()._start(function)
         if function.name != "stream":
             self._given: set[str] = set()  # C reads the workspace alone
+        self._private = _private_buffers(function)
         self._compiled: list[RegionText] = []
 
     def lines(self, statements: Sequence[Statement]) -> list[str]:
@@ -74,7 +77,7 @@ class CPrinter(NumPyPrinter):
 
     def _call(self, run: Sequence[Statement]) -> list[str]:
         number = len(self._compiled) + 1
-        region = RegionText(f"{self.function.name}_{number}", self.program.dtype, run)
+        region = RegionText(f"{self.function.name}_{number}", self.program.dtype, run, self._private)
         self.regions.append(region)
         self._compiled.append(region)
         notes = [note for statement in run for note in self._note(statement.note, "    ")]
@@ -101,6 +104,22 @@ class CPrinter(NumPyPrinter):
                 lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines
 
+    def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
+        """Some buffers of one step hold those of a chunk of steps."""
+        if any(buffer.name in region.chunked for region in self._compiled):
+            name = self.views.buffer(buffer)
+            return [(name, f"np.zeros((max({ROWS} // batch, 1), batch, {buffer.columns}), DTYPE)")]
+        return super().allocation(buffer)
+
     def _array(self, buffer: Buffer) -> str:
         name = self.views.buffer(buffer)
         return name if buffer.storage == "constant" else f"self.{name}"
+
+
+def _private_buffers(function: Function) -> set[str]:
+    """The buffers that one statement outside of loops, or one loop, alone touches."""
+    users: Counter[str] = Counter()
+    for statement in function.body:
+        inside = [inner for loop in loops_of(statement) for inner in loop.body] or [statement]
+        users.update({view.buffer.name for inner in inside for view in views_of(inner)})
+    return {name for name, count in users.items() if count == 1}

@@ -7,7 +7,7 @@ gradients. Matrices that a loop multiplies by are packed before it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from codegen.ir import (
     Bound,
@@ -24,11 +24,11 @@ from codegen.ir import (
     Step,
     View,
     loops_of,
-    written,
 )
 from codegen.names import Namer
 from codegen.overlap import overlap
 from codegen.passes.fuse_pointwise import as_fused, iteration_space, memory_of
+from codegen.printers.c_ahead import ROWS, Ahead, products_ahead, targets_of
 from codegen.printers.c_fused import FusedText
 from codegen.printers.c_support import SPELLED
 from codegen.printers.c_text import c_namer, comment_lines, index_text, suffix_of
@@ -58,11 +58,16 @@ class RegionText:
     """The C function ``name`` for a run of statements. ``memory``: the buffers of its table; ``packed``: the name and
     the number of elements of each packed matrix, which lie in the table behind them."""
 
-    def __init__(self, name: str, dtype: str, statements: Sequence[Statement]) -> None:
+    def __init__(self, name: str, dtype: str, statements: Sequence[Statement], private: Collection[str] = ()) -> None:
         self.name = name
         self.dtype = dtype
+        self.private = private
         self.names = c_namer(dtype)
         self.names.taken |= {"memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector"}
+        self.names.taken |= {"first", "last", "chunk"}
+        self.chunked: set[str] = set()  # buffers of one step that hold those of a chunk
+        self.ahead: dict[int, Ahead] = {}  # of the loop that is being written, by the product's identity
+        self.summed: list[str] = []  # what is done ahead of each chunk
         self.memory: dict[str, Buffer] = {}
         self.vectors: set[str] = set()
         self.packed: list[tuple[str, int]] = []
@@ -100,6 +105,10 @@ class RegionText:
             return name
         self.memory.setdefault(buffer.name, buffer)
         base = self._buffer(buffer)
+        if buffer.name in self.chunked:
+            name = self.names.name(("chunk", buffer.name), f"{buffer.name[:50]}_t_data")
+            self.pointers[name] = f"real *const {name} = {base} + (t - first) * batch * {buffer.columns};"
+            return name
         if buffer.shape != "sequence" or view.time == Span(Bound(0), buffer.length):
             return base
         assert isinstance(view.time, Step | Span), "a sequence without a time"
@@ -127,15 +136,21 @@ class RegionText:
 
     def _loops(self, statement: Loop | Staggered) -> list[str]:
         parts = loops_of(statement)
-        written_names = {target.buffer.name for part in parts for target in _targets(part.body)}
+        written_names = {target.buffer.name for part in parts for target in targets_of(part.body)}
         before: list[str] = []
         bodies = []
+        found = products_ahead(statement, self.private) if isinstance(statement, Loop) else []
+        self.ahead = {id(each.product): each for each in found}
+        self.chunked |= {each.product.target.buffer.name for each in found}
+        self.summed = []
         for part in parts:
             self.pointers = {}
             lines = []
             for inner in part.body:
                 lines += self._inner(inner, before, written_names)
             bodies.append([*self.pointers.values(), *lines])
+        if isinstance(statement, Loop) and found:
+            return [*before, *comment_lines([statement.note]), *self._chunks(statement, bodies[0])]
         head = _head(statement)
         if isinstance(statement, Loop):
             return [*before, *comment_lines([statement.note]), head, *("    " + line for line in bodies[0]), "}"]
@@ -146,6 +161,34 @@ class RegionText:
             result += ["        " + line for line in body]
             result.append("    }")
         return [*result, "}"]
+
+    def _chunks(self, loop: Loop, body: list[str]) -> list[str]:
+        """A loop over chunks of steps, each with what is summed up ahead for all its steps."""
+        if loop.backward:
+            heads = [
+                "for (long last = T; last >= 1; last -= chunk) {",
+                "    const long first = last > chunk ? last - chunk + 1 : 1;",
+                "    for (long t = last; t >= first; --t) {",
+            ]
+        else:
+            heads = [
+                "for (long first = 1; first <= T; first += chunk) {",
+                "    const long last = first + chunk - 1 < T ? first + chunk - 1 : T;",
+                "    for (long t = first; t <= last; ++t) {",
+            ]
+        return [
+            "{",
+            f"    const long chunk = batch < {ROWS} ? {ROWS} / batch : 1;",
+            *("    " + line for line in heads[:2]),
+            "        if (chunk > 1) {",
+            *("            " + line for line in self.summed),
+            "        }",
+            "    " + heads[2],
+            *("            " + line for line in body),
+            "        }",
+            "    }",
+            "}",
+        ]
 
     def _inner(
         self, statement: Statement, before: list[str] | None = None, changed: set[str] | None = None
@@ -171,8 +214,24 @@ class RegionText:
         rows = _rows_text(target)
         lines = [*comment_lines(statement.note.split("; ")), *lines]
         sides = [self._place(left), str(left.buffer.columns), name, self._place(target), str(target.buffer.columns)]
-        call = f"product({rows}, {depth}, {target.columns}, {', '.join(sides)}, {int(statement.accumulate)});"
-        return [*lines, call]
+
+        def product(rows: str, start: int, stop: int, sides: Sequence[str], add: bool) -> str:
+            return f"product({rows}, {start}, {stop}, {depth}, {target.columns}, {', '.join(sides)}, {int(add)});"
+
+        whole = product(rows, 0, depth, sides, statement.accumulate)
+        split = self.ahead.get(id(statement)) if before is not None else None
+        if split is None:
+            return [*lines, whole]
+        assert isinstance(left.time, Step)
+        row = _step_row(left.time).replace("t", "first")
+        sources = self._buffer(left.buffer) + (f" + {row} * batch * {left.buffer.columns}" if row != "0" else "")
+        together = [sources, sides[1], name, self._buffer(target.buffer), sides[4]]
+        self.summed += [
+            product("(last - first + 1) * batch", start, stop, together, number > 0)
+            for number, (start, stop) in enumerate(split.ahead)
+        ]
+        inside = [product(rows, start, stop, sides, True) for start, stop in split.inside]
+        return [*lines, "if (chunk > 1) {", *("    " + line for line in inside), "} else {", f"    {whole}", "}"]
 
     def _pack(self, name: str, right: View, depth: int, columns: int) -> str:
         """The call that packs a matrix."""
@@ -277,17 +336,6 @@ class _LoopText(FusedText):
         if rows == "1" and not re.search(r"\brow\b", "\n".join(outer)):
             return ["{", *("    " + line for line in outer), "}"] if shared else inner
         return [f"for (long row = 0; row < {rows}; ++row) {{", *("    " + line for line in outer), "}"]
-
-
-def _targets(body: Sequence[Statement]) -> list[View]:
-    """What the statements of a loop write."""
-    found = []
-    for statement in body:
-        if isinstance(statement, Fused):
-            found += [part.target for part in statement.parts]
-        elif (target := written(statement)) is not None:
-            found.append(target)
-    return found
 
 
 def _head(statement: Loop | Staggered) -> str:

@@ -23,7 +23,7 @@ COMMON = r"""
 #define HIDDEN __attribute__((visibility("hidden")))
 HIDDEN void pack(real *packed, const real *matrix, long depth, long columns, long row, long column);
 HIDDEN void product(
-    long rows, long depth, long columns, const real *left, long left_stride, const real *packed,
+    long rows, long from, long to, long depth, long columns, const real *left, long left_stride, const real *packed,
     real *target, long target_stride, int add);
 """
 
@@ -128,21 +128,24 @@ INLINE void tile(
     }
 }
 
-/* target = left @ matrix, or target += left @ matrix with `add`. The matrix was packed. */
+/* target = left @ matrix, or target += left @ matrix with `add`, for the rows from..to - 1 of the packed matrix. */
 void product(
-    long rows, long depth, long columns, const real *left, long left_stride, const real *packed,
+    long rows, long from, long to, long depth, long columns, const real *left, long left_stride, const real *packed,
     real *target, long target_stride, int add)
 {
     for (long top = 0; top < rows; top += MOST_ROWS) {
         const long bottom = top + MOST_ROWS < rows ? top + MOST_ROWS : rows;
-        const real *panel = packed;
-        for (long first = 0; first < depth; first += MOST_DEPTH) {
-            const long part = depth - first < MOST_DEPTH ? depth - first : MOST_DEPTH;
-            const int sum = add || first > 0;
-            for (long j = 0; j < columns; j += PANEL, panel += part * PANEL) {
+        const real *block = packed;
+        for (long first = 0; first < to; first += MOST_DEPTH) {
+            const long height = depth - first < MOST_DEPTH ? depth - first : MOST_DEPTH;
+            const long start = from > first ? from : first;
+            const long part = (to < first + height ? to : first + height) - start;
+            const int sum = add || start > from;
+            for (long j = 0; j < columns; j += PANEL, block += height * PANEL) {
+                const real *panel = block + (start - first) * PANEL;
                 const long width = columns - j;
-                for (long i = top; i < bottom;) {
-                    const real *source = left + i * left_stride + first;
+                for (long i = top; i < bottom && part > 0;) {
+                    const real *source = left + i * left_stride + start;
                     real *place = target + i * target_stride + j;
                     if (bottom - i >= TILE_ROWS) {
                         tile(TILE_ROWS, 1, part, source, left_stride, panel, place, target_stride, width, sum);
