@@ -79,7 +79,9 @@ def test_products_of_all_shapes(dtype: str, flags: str, monkeypatch: pytest.Monk
     body = """
         const real *const n = memory[0];
         pack(memory[3], memory[2], (long)n[0], (long)n[1], (long)n[2], (long)n[3]);
-        product(T, (long)n[7], (long)n[8], (long)n[0], (long)n[1], memory[1], (long)n[4], memory[3], memory[4], (long)n[5], (int)n[6]);
+        product(
+            T, (long)n[7], (long)n[8], (long)n[0], (long)n[1], memory[1], (long)n[4], memory[3],
+            memory[4], (long)n[5], (int)n[6]);
     """
     module = core(dtype, f"void run({SIGNATURE}) {{ {body} }}")
     rng = np.random.default_rng(1)

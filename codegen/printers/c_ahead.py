@@ -1,4 +1,4 @@
-"""Products in a loop whose sources the loop changes only in part: the rest is summed up ahead, for several steps at once.
+"""Products of a loop that changes their sources only in part: the rest is summed up ahead, for many steps at once.
 
 One row times a matrix reads the whole matrix for little work. The rows of several steps together, for the columns of
 the sources that the loop does not write (inputs above all), read it once.
@@ -63,13 +63,8 @@ def _fits(product: MatMul, loop: Loop, private: Collection[str], seen: Collectio
     sources = isinstance(left.time, Step) and left.whole and not product.accumulate
     changed = {view.buffer.name for view in targets_of(loop.body)}
     writers = sum(view.buffer.name == target.buffer.name for view in targets_of(loop.body))
-    return (
-        steps
-        and sources
-        and writers == 1
-        and target.buffer.name not in seen
-        and product.right.buffer.name not in changed
-    )
+    fresh = writers == 1 and target.buffer.name not in seen
+    return steps and sources and fresh and product.right.buffer.name not in changed
 
 
 def _rest(columns: int, ranges: Sequence[Range]) -> list[Range]:

@@ -34,7 +34,8 @@ from codegen.printers.c_support import SPELLED
 from codegen.printers.c_text import c_namer, comment_lines, index_text, suffix_of
 
 SIGNATURE = """
-    real *const *memory, const real *parameters, const real *direction, real *gradient, const long T, const long batch"""
+    real *const *memory, const real *parameters, const real *direction, real *gradient,
+    const long T, const long batch"""
 VECTORS = {"parameter": "parameters", "direction": "direction", "gradient": "gradient"}
 WIDEST_PANEL = 32  # columns of a panel of the widest vectors that c_support knows
 
