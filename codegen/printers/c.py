@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from codegen.ir import Buffer, Function, Fused, Loop, Staggered, Statement, loops_of, views_of
-from codegen.passes import fuse_pointwise, keep_in_registers, stack_products
+from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
 from codegen.printers.c_ahead import ROWS
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import VECTORS, RegionText, is_compiled
@@ -38,7 +38,7 @@ class CPrinter(NumPyPrinter):
         """Pointwise statements of one shape become one loop; what stands outside of C is that of NumPy."""
         if function.name == "stream":
             return super().prepare(function)
-        return keep_in_registers(fuse_pointwise(stack_products(function)))
+        return keep_in_registers(fuse_pointwise(sink_pointwise(stack_products(function))))
 
     def extra_parts(self) -> list[str]:
         """The C source and how it is built."""
