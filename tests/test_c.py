@@ -13,11 +13,15 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sympy
 from checking import losses_of, problem_for
 from random_graphs import random_graph
 
 import rnngraph as rg
+from codegen import functions
+from codegen.ir import Assign, Bound, Buffer, Function, Loop, Span, Statement, Step, View, views_of
 from codegen.load import load_source
+from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import SIGNATURE
 from codegen.printers.c_support import core_text, products_text
@@ -143,6 +147,48 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {"lstm": (5, 33), "gru": (3, 16), "narx"
 def test_random_graphs_compile_without_warnings(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CFLAGS", "-O1 -Wall -Wextra -Werror")
     assert_as_numpy(random_graph(seed), seed)
+
+
+def test_cheap_values_are_not_stored() -> None:
+    program = rg.compile(zoo.lstm(2, 3)).program
+    (function,) = (each for each in program.functions if each.name == "loss_and_gradient")
+    stored = {name for name in function.buffers() if name.startswith("factor")}
+    sunk = keep_in_registers(fuse_pointwise(sink_pointwise(function)))
+    left = {view.buffer.name for statement in sunk.statements() for view in views_of(statement)}
+    assert len(stored) == 3 and not stored & left
+
+
+ROW = sympy.Symbol("row", real=True)
+SOURCE, VALUE, SUM = (Buffer(name, "sequence", 2, length=Bound(1, 1)) for name in ("source", "value", "sum"))
+
+
+def every(buffer: Buffer, first: int = 0) -> View:
+    return View(buffer, Span(Bound(first), Bound(first, 1)), 0, 2, label=buffer.name)
+
+
+def at(buffer: Buffer, offset: int = 0) -> View:
+    return View(buffer, Step(offset), 0, 2, label=buffer.name)
+
+
+def copied(target: View, source: View, expression: Any = 2 * ROW) -> Assign:
+    return Assign(target, expression, ((ROW, source),))
+
+
+def test_values_stay_where_the_loop_reads_other_steps_or_changes_what_they_are_made_of() -> None:
+    value = copied(every(VALUE), every(SOURCE))
+    loop = Loop((copied(at(SUM, 1), at(VALUE)),))
+
+    def number(*body: Statement) -> int:
+        return len(sink_pointwise(Function("forward", body)).body)
+
+    assert number(value, loop) == 1
+    assert number(copied(every(VALUE), every(SOURCE), functions.tanh(ROW)), loop) == 2  # not cheap
+    assert number(value, Loop((copied(at(SUM, 1), at(VALUE, 1)),))) == 2  # another t
+    assert number(value, Loop((copied(at(SOURCE, 1), at(VALUE)),))) == 2  # its source changes in the loop
+    assert number(value, copied(every(SOURCE), every(SUM)), loop) == 3  # or before it
+    assert number(value, loop, loop) == 3  # two loops read it
+    assert number(loop, value) == 2  # it comes too late
+    assert number(value, loop, copied(every(SUM), every(VALUE))) == 3  # what follows reads it
 
 
 def test_every_method_runs_in_c() -> None:
