@@ -5,7 +5,8 @@ It finds
 - rows outside of their buffer, for every t of every loop;
 - a gradient that is read before it is written, or left unwritten: its memory is not zeroed;
 - a workspace element that is read first and written later. Workspaces persist between calls and are zeroed only once,
-  so such a read finds what an earlier call left. Reading what no statement ever writes is right: that is padding, 0.
+  so such a read finds what an earlier call left. Reading what no statement ever writes is right: that is padding, 0;
+- a workspace buffer that is read and that nothing writes: padding lies beside something.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class _Run:
                 for place, inside in inner[part]:
                     self._execute(f"statement {number}.{place} at t = {t}", inside, t)
         for buffer in self.function.buffers().values():
+            unset = self.unset.get(buffer.name)
+            if buffer.storage == "workspace" and unset is not None and unset.any() and not self._flags(buffer).any():
+                reader = self.texts[int(unset.max()) - 1]
+                raise IRError(f"{reader}: found a read of {buffer.name}, which nothing writes; expected a write first")
             if buffer.storage == "gradient" and not self._flags(buffer).all():
                 missing = np.argwhere(~self._flags(buffer))[0].tolist()
                 raise IRError(

@@ -274,14 +274,16 @@ def test_train_fills_the_delays_from_the_samples(tmp_path: Path) -> None:
     graph = "zoo:narx(2, 3, 1, 2, 4)"
     found = [
         succeed("train", graph, data, "--epochs", "1", *options).split("\n")[1].split()[1]
-        for options in ([], ["--fill", "samples"], ["--fill", "samples", "--horizon", "1"])
+        for options in (["--fill", "initial"], [], ["--fill", "samples", "--horizon", "1"], ["--window", "10"])
     ]
     kernel = rg.compile(read_graph(graph))
     table = load_table(data)
     given = {"x": np.stack([table["u"], table["v"]], axis=1), "y": table["y"]}
-    for text, options in zip(found, ({"fill": "initial"}, {}, {"horizon": 1}), strict=True):
-        expected = kernel.loss(kernel.init(), **rg.prepare(given, read_graph(graph), **options))
-        assert float(text) == pytest.approx(expected, rel=1e-3)
+    prepared = [
+        rg.prepare(given, read_graph(graph), **options) for options in ({"fill": "initial"}, {}, {"horizon": 1})
+    ]
+    for text, data_of in zip(found, [*prepared, rg.windows(prepared[1], 10)], strict=True):
+        assert float(text) == pytest.approx(kernel.loss(kernel.init(), **data_of), rel=1e-3)
     result = run("train", graph, data, "--fill", "samples", "--window", "57")
     assert result.exit_code == 2 and "--window: found 57; expected at most 56 steps" in result.stderr
 

@@ -472,6 +472,54 @@ def test_a_sampled_schedule() -> None:
     assert again.probability(99) == 0.5
 
 
+def test_a_schedule_for_data_of_every_form() -> None:
+    """It writes what fit reads: prepared, in a list, padded and cut into windows; padding stays 0."""
+    graph = rg.mix_feedback(zoo.narx(1, 3, 1, 1, 2))
+    kernel = rg.compile(graph, dtype="float64")
+    rng = np.random.default_rng(0)
+    long, short = ({"x": rng.normal(size=n), "y": rng.normal(size=n)} for n in (30, 12))
+    one, both = rg.prepare(long, graph), rg.prepare([long, short], graph)
+    for data in (one, both, rg.windows(both, 8), [one, rg.prepare(short, graph)], one.data, rg.pad([one])):
+        schedule = rg.ForcingSchedule.for_data(data, "y_forcing", [1.0, 0.5, 0.0], sample=False)
+        entries = data if isinstance(data, list) else [data]
+        assert len(schedule.arrays) == len(entries) and schedule.forcing is schedule.arrays[0]
+        for entry in entries:
+            inputs = entry[0] if isinstance(entry, tuple) else entry["inputs"]
+            lengths = getattr(entry, "lengths", (28,))
+            np.testing.assert_array_equal(inputs["y_forcing"].sum(axis=0)[:, 0], lengths)
+        params = kernel.init(seed=0)
+        seen = rg.fit(kernel, params, data, rg.SGD(1e-12), epochs=3, callbacks=[schedule], progress=False)
+        assert len({round(loss, 9) for loss in seen.loss}) == 3  # open, half, closed
+        assert not any(array.any() for array in schedule.arrays)
+
+
+def test_a_schedule_of_which_the_data_hold_a_copy_is_refused() -> None:
+    graph = rg.mix_feedback(zoo.narx(1, 3, 1, 1, 2))
+    kernel = rg.compile(graph, dtype="float64")
+    params = kernel.init()
+    x, y = np.random.default_rng(0).normal(size=(2, 30))
+    schedule = rg.ForcingSchedule(30, 1, [1.0, 0.0])
+    series = {"x": x, "y": y, "y_forcing": schedule.forcing}
+    whole = rg.prepare(series, graph)
+    rg.fit(kernel, params, whole, epochs=2, callbacks=[schedule], progress=False)
+    assert not whole.inputs["y_forcing"].any()
+    for data in (rg.windows(whole, 8), rg.pad([whole, whole]), rg.prepare([series, series], graph)):
+        with pytest.raises(rg.OptionError, match=r"callbacks: found a ForcingSchedule whose array .*for_data"):
+            rg.fit(kernel, params, data, epochs=2, callbacks=[schedule], progress=False)
+    inputs = dict(whole.inputs)
+    for gate, message in (
+        (np.broadcast_to(1.0, (28, 1, 1)), "read-only"),
+        (np.ones((28, 1, 1), int), "of int64"),
+        (inputs["y_measured"], "the memory of input 'y_measured'"),
+    ):
+        with pytest.raises(rg.DataError, match=message):
+            rg.ForcingSchedule.for_data(({**inputs, "y_forcing": gate}, whole.targets), "y_forcing", [1.0])
+    with pytest.raises(rg.DataError, match=r"input 'y_forced': found no such input; .* did you mean 'y_forcing'"):
+        rg.ForcingSchedule.for_data(whole, "y_forced", [1.0])
+    with pytest.raises(rg.OptionError, match="probability of epoch 0: found 2"):
+        rg.ForcingSchedule.for_data(whole, "y_forcing", [2.0])
+
+
 def test_a_measured_value_every_nth_step() -> None:
     np.testing.assert_array_equal(rg.forcing_every(3, 7)[:, 0, 0], [0, 0, 1, 0, 0, 1, 0])
     assert rg.forcing_every(1, 4, 2).all()

@@ -178,6 +178,8 @@ def test_errors_of_forecasts() -> None:
     inputs = {"x": np.ones((3, 1, 1)), "y_measured": np.ones((3, 1, 1))}
     with pytest.raises(rg.DataError, match=r"future 'x': found 3 time steps; expected 2, the horizon"):
         rg.predict_ahead(opened, params, inputs, 2, {"x": inputs["x"]})
+    with pytest.raises(rg.DataError, match=r"future: found a list; expected a mapping from inputs to arrays"):
+        rg.predict_ahead(opened, params, inputs, 2, [1])  # type: ignore[arg-type]
     with pytest.raises(rg.DataError, match=r"inputs: found no array for 'x'"):
         rg.predict_ahead(opened, params, inputs, 2)
     with pytest.raises(rg.GraphError, match=r"no pair of a measured input and its output"):

@@ -280,6 +280,12 @@ def test_horizon_shifts_the_targets() -> None:
     close(fed_back.targets["y"][:, 0, 0], Y[2:])
 
 
+def test_nodes_that_are_no_strings() -> None:
+    graph = nx.relabel_nodes(rg.zoo.tdnn((1, 2, 1), [3, 0]), {"x": 1, "y": 2})
+    data = rg.prepare({1: U, 2: Y}, graph, horizon={2: 1})
+    close(data.targets["2"][:, 0, 0], Y[4:])
+
+
 def test_classes() -> None:
     graph = rg.zoo.lstm(1, 4, 3)
     labels = RNG.integers(0, 3, size=N)
@@ -375,7 +381,11 @@ HOLE = np.where(np.arange(N) == 7, np.nan, U)
             {},
             "node 'y': found 9 samples of 1 sequences; expected 30 samples of 1 sequences, as node 'x'",
         ),
-        ({"x": HOLE, "y": Y}, {}, r"series 'x': found nan at \[7\]; expected finite numbers; remedy: fill the gaps"),
+        (
+            {"x": HOLE, "y": Y},
+            {},
+            r"series 'x': found nan at \[7\]; expected finite numbers; remedy: for gaps, pass missing='mask'",
+        ),
         ({"x": U, "y": list("ab")}, {}, "series 'y': found dtype <U1; expected real numbers"),
         ({"x": np.ones((N, 1, 2)), "y": Y}, {}, "node 'x': found 2 columns; expected 1, one per unit"),
         ({"x": np.ones((N, 1, 1, 1)), "y": Y}, {}, "'x': found 4 axes"),
@@ -395,6 +405,11 @@ HOLE = np.where(np.arange(N) == 7, np.nan, U)
         ),
         ({"x": U, "y": Y}, {"horizon": -1}, "horizon: found -1"),
         ({"x": U, "y": Y}, {"horizon": {"z": 1}}, "horizon: found the name 'z'"),
+        ({"x": U, "y": Y}, {"missing": "masked"}, "missing: found 'masked'; .*did you mean 'mask'"),
+        ({"x": np.where(U > 1, np.inf, U), "y": Y}, {"missing": "mask"}, "found inf at .* or by NaN as a gap"),
+        ({"x": U, "y": Y * np.nan}, {"missing": "mask"}, "a gap in what each step reads, or in its target"),
+        ({"x": U, "y": Y}, {"tail": -1}, "tail: found -1"),
+        ({"x": U, "y": Y}, {"tail": 20, "warmup": 7}, "the first 7 and the last 20 do not count"),
         (
             {"x": U, "y": Y},
             {"horizon": 3},

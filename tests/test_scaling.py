@@ -103,7 +103,7 @@ HOLE[4, 1] = np.nan
         (
             {"x": HOLE},
             {},
-            r"series 'x': found nan at \[4, 1\]; expected finite numbers; remedy: fill the gaps before scaling",
+            r"series 'x': found nan at \[4, 1\]; expected finite numbers; remedy: for gaps, pass missing='mask'",
         ),
         ([{"x": X}, {"x": HOLE}], {}, r"series 'x' of sequence 1: found nan at \[4, 1\]"),
         ([{"x": X}, {"y": X}], {}, "series 'x' of sequence 1: found no such series"),
@@ -113,6 +113,11 @@ HOLE[4, 1] = np.nan
         ([], {}, "found an empty list"),
         ({"x": X}, {"kind": "minmaks"}, "kind: found 'minmaks'; .* did you mean 'minmax'"),
         ({"x": X}, {"limits": (1, 1)}, r"limits: found \(1, 1\)"),
+        ({"x": X}, {"limits": 5}, "limits: found 5; expected two finite numbers"),
+        ({"x": X}, {"limits": ("a", "b")}, r"limits: found \('a', 'b'\)"),
+        ({"x": X}, {"limits": (1, 2, 3)}, "limits: found"),
+        ({"x": X}, {"limits": ((1, 2), (3, 4))}, "limits: found"),
+        ({"x": X}, {"missing": "fill"}, "missing: found 'fill'"),
         ({"x": X}, {"leave": ["y"]}, "leave: found 'y'"),
     ],
 )
@@ -124,15 +129,59 @@ def test_what_cannot_be_fitted(series: Any, options: dict[str, Any], message: st
 def test_what_cannot_be_scaled() -> None:
     scaling = rg.Scaling.fit({"x": X, "speed": Y})
     for series, message in (
-        (X, "series: found a ndarray"),
+        (Y, r"series: found an array of shape \(30,\)"),
+        (7, "series: found an object of type int"),
         ({"sped": Y}, "found the unknown name 'sped'; .* did you mean 'speed'"),
         ({"x": Y}, r"series 'x': found shape \(30,\); expected 2 units along the last axis"),
         ({"x": HOLE}, r"series 'x': found nan at \[4, 1\]"),
     ):
         with pytest.raises(DataError, match=message):
-            scaling.scale(series)  # type: ignore[arg-type]
+            scaling.scale(series)
         with pytest.raises(DataError, match=message):
-            scaling.unscale(series)  # type: ignore[arg-type]
+            scaling.unscale(series)
+
+
+def test_what_fit_takes_scale_takes() -> None:
+    structured = np.zeros(30, dtype=[("u", float), ("y", float)])
+    structured["u"], structured["y"] = X[:, 0], Y
+    table = np.stack([X[:, 0], Y], axis=1)
+    for series in (structured, table, [{"u": X[:, 0], "y": Y}, {"u": X[:5, 0], "y": Y[:5]}]):
+        scaling = rg.Scaling.fit(series)
+        scaled = scaling.scale(series)
+        back = scaling.unscale(scaled)
+        if isinstance(series, list):
+            assert [list(entry) for entry in scaled] == [["u", "y"]] * 2
+            np.testing.assert_allclose(back[1]["y"], Y[:5], rtol=1e-12)
+        elif series is table:
+            np.testing.assert_allclose(scaled.mean(axis=0), [0, 0], atol=1e-12)
+            np.testing.assert_allclose(back, table, rtol=1e-12)
+        else:
+            np.testing.assert_allclose(back["y"], Y, rtol=1e-12)
+
+
+def test_gaps_are_left_out_and_stay() -> None:
+    for kind in ("standard", "minmax"):
+        scaling = rg.Scaling.fit({"x": HOLE}, kind, missing="mask")
+        known = rg.Scaling.fit({"x": np.delete(HOLE, 4, axis=0)}, kind)
+        np.testing.assert_allclose(scaling.offset["x"][1], known.offset["x"][1], rtol=1e-12)
+        np.testing.assert_allclose(scaling.factor["x"][1], known.factor["x"][1], rtol=1e-12)
+        scaled = scaling.scale({"x": HOLE}, missing="mask")
+        np.testing.assert_array_equal(np.isnan(scaled["x"]), np.isnan(HOLE))
+        np.testing.assert_allclose(scaling.unscale(scaled, missing="mask")["x"], HOLE, rtol=1e-12)
+        assert rg.Scaling.fit({"x": Y * np.nan}, kind, missing="mask").constant == {"x": (0,)}
+
+
+def test_a_measured_output_has_the_scale_of_the_output() -> None:
+    scaling = rg.Scaling.fit({"x": Y, "y": 3 * Y})
+    graph = rg.mix_feedback(rg.zoo.narx(1, 2, 1, 1, 1))
+    series = {"x": Y, "y_measured": 3 * Y, "y_forcing": np.ones(30)}
+    with pytest.raises(
+        DataError, match=r"'y_measured'.*; for an input that open_loop or mix_feedback added, pass graph"
+    ):
+        scaling.scale(series)
+    scaled = scaling.scale(series, graph=graph)
+    np.testing.assert_allclose(scaled["y_measured"], scaling.scale({"y": 3 * Y})["y"])
+    assert scaled["y_forcing"] is series["y_forcing"]
 
 
 # Folding.
@@ -205,7 +254,7 @@ def test_a_measured_output_is_scaled_as_the_output_and_classes_stay() -> None:
     params = kernel.init()
     scaling = rg.Scaling.fit({"x": Y, "y": X, "label": np.arange(30) % 3}, leave=["label"])
     folded, new = scaling.fold(graph, params)
-    assert "label_scaled" not in folded and folded.graph == graph.graph
+    assert "label_scaled" not in folded and folded.graph["feedback"] == graph.graph["feedback"]
     found, _ = rg.compile(folded, dtype="float64").forward(new, {"x": Y[:, None, None], "y_measured": X[:, None]})
     scaled = scaling.scale({"x": Y[:, None, None], "y": X[:, None]})
     expected, _ = kernel.forward(params, {"x": scaled["x"], "y_measured": scaled["y"]})

@@ -14,7 +14,7 @@ from checking import assert_close, assert_equals_reference, losses_of, problem_f
 from random_graphs import random_graph
 
 import rnngraph as rg
-from codegen.ir import Bound, Buffer, Copy, Function, MatMul, Span, StackMatMul, Statement, View
+from codegen.ir import Bound, Buffer, Copy, Fill, Function, MatMul, Span, StackMatMul, Statement, View
 from codegen.load import load_source
 from codegen.passes import block_gates, expand_pointwise, merge_neighbours, stack_products
 from codegen.verify import IRError, verify_function
@@ -232,7 +232,8 @@ def test_a_wrong_stack_is_named() -> None:
     def with_stack(**values: Any) -> StackMatMul:
         return changed(stack=dataclasses.replace(statement.stack, **values))
 
-    verify_function(Function("forward", (statement,)))
+    given = Fill(rows(X, 1), 0.5)
+    verify_function(Function("forward", (given, statement)))
     wrong: list[tuple[Statement, str]] = [
         (with_stack(ones=True), "found a stack of 4 columns; expected a stack of 5"),
         (with_stack(taps=(dataclasses.replace(taps, count=3),)), "expected a stack of 6"),
@@ -246,4 +247,47 @@ def test_a_wrong_stack_is_named() -> None:
     ]
     for statement_, text in wrong:
         with pytest.raises(IRError, match=text):
-            verify_function(Function("forward", (statement_,)))
+            verify_function(Function("forward", (given, statement_)))
+    with pytest.raises(IRError, match="a read of x, which nothing writes"):
+        verify_function(Function("forward", (statement,)))
+
+
+@pytest.mark.parametrize(("size", "taps"), [(1, 2), (3, 3)])
+def test_taps_that_a_loop_of_both_signs_reads(size: int, taps: int) -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=size)
+    graph.add_node("a", size=1, activation="tanh")
+    graph.add_node("y", kind="output", size=1)
+    graph.add_edge("x", "y", delay=list(range(taps)))
+    graph.add_edge("y", "a", delay=-1)
+    graph.add_edge("a", "y", delay=3)
+    losses = losses_of(graph, 0)
+    kernel = rg.compile(graph, loss=losses, dtype="float64", wrt=ALL)
+    assert_equals_reference(kernel, graph, problem_for(graph, 0, losses, T=7, batch=2, with_state=False), losses, ALL)
+
+
+def shared_taps(size: int, taps: int) -> nx.MultiDiGraph:
+    """Two weighted sums that read the same input at the same delays, one of them in a loop."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=size)
+    graph.add_node("h", size=2, activation="tanh")
+    graph.add_node("y", kind="output", size=1)
+    for target in ("h", "y"):
+        graph.add_edge("x", target, delay=list(range(taps)))
+    graph.add_edge("h", "h", delay=1)
+    graph.add_edge("h", "y")
+    return graph
+
+
+@pytest.mark.parametrize(("size", "taps", "T", "batch"), [(1, 2, 6, 1), (8, 16, 300, 8)])
+def test_jacobian_beside_stretches(size: int, taps: int, T: int, batch: int) -> None:
+    kernel = rg.compile(shared_taps(size, taps), dtype="float64")
+    params = kernel.init(seed=1)
+    inputs = {"x": np.random.default_rng(0).normal(size=(T, batch, size))}
+    direction = np.random.default_rng(1).normal(size=params.vector.size)
+    found = kernel.jacobian(params, inputs)["y"] @ direction
+    moved = []
+    for sign in (1, -1):
+        params.vector[:] = kernel.init(seed=1).vector + sign * 1e-6 * direction
+        moved.append(kernel.forward(params, inputs)[0]["y"])
+    assert_close(found, (moved[0] - moved[1]) / 2e-6, 1e-6, "jacobian")

@@ -54,11 +54,86 @@ def test_look_ahead_takes_the_samples_after(delays: list[int]) -> None:
         rg.prepare([{"x": U, "y": Y}, {"x": U[:-3], "y": Y[:-3]}], graph)
 
 
+@pytest.mark.parametrize("delays", [[-2, -1, 0], [-2, 0, 1]])
+def test_every_form_of_look_ahead_data_is_cut_alike(delays: list[int]) -> None:
+    """A list, a padded batch and, with the graph, a tuple: the samples after a window are not those before it."""
+    graph = rg.zoo.tdnn((1, 3, 1), [[0], [0]])
+    graph.edges["x", "a1", 0]["delay"] = delays
+    data = rg.prepare({"x": U, "y": Y}, graph)
+    kernel = rg.compile(graph, dtype="float64")
+    params = kernel.init()
+    whole = kernel.forward(params, data.inputs, data.state)[0]["y"][:, 0, 0]
+    short = rg.prepare({"x": U[:20], "y": Y[:20]}, graph)
+    for form, options in (
+        ([data], {}), ([data, short], {}), (rg.pad([data]), {}), (rg.pad([data, data]), {}),
+        (data.data, {"graph": graph}), ([dict(data)], {"graph": graph}), (rg.pad([data.data]), {"graph": graph}),
+    ):  # fmt: skip
+        cut = rg.windows(form, 8, **options)
+        found = kernel.forward(params, cut.inputs, cut.state)[0]["y"][:, :, 0]
+        both = isinstance(form, rg.Prepared) and len(form.lengths) == 2
+        for k in range(4):
+            close(found[:, 2 * k if both else k], whole[8 * k : 8 * k + 8])
+    with pytest.raises(DataError, match=r"sequences of .* steps for a network that looks ahead"):
+        rg.pad([data, short])
+    other = rg.prepare({"x": U, "y": Y}, rg.zoo.tdnn((1, 3, 1), [[0, 2], [0]]))
+    with pytest.raises(DataError, match=r"sequences\[1\]: state: found values of \[\] after the sequence"):
+        rg.pad([rg.prepare({"x": U, "y": Y}, look_ahead([-2])), other])
+
+
+def look_ahead(delays: list[int], hidden: int = 0) -> Any:
+    """A network of two layers, the first of which reads ahead, and the second too with ``hidden`` > 0."""
+    graph = rg.zoo.tdnn((1, 3, 1), [[0], [0]])
+    graph.edges["x", "a1", 0]["delay"] = delays
+    graph.edges["a1", "y", 0]["delay"] = sorted({-hidden, 0, hidden})
+    return graph
+
+
+def test_last_steps_that_read_ahead_of_what_is_known_do_not_count() -> None:
+    graph = look_ahead([-1, 0, 1], 2)
+    kernel = rg.compile(graph, dtype="float64")
+    params = kernel.init()
+    params["b_a1"][:] = 0.5
+    long, short = (rg.prepare({"x": U[:n], "y": Y[:n]}, graph) for n in (N, 30))
+    assert short.warmup == short.tail == 2 and short.weights is not None
+    np.testing.assert_array_equal(np.flatnonzero(short.weights[:, 0]), range(2, 26))
+    found, whole = (kernel.forward(params, data.inputs, data.state)[0]["y"] for data in (short, long))
+    close(found[:26], whole[:26])
+    assert (np.abs(found[26:] - whole[26:28]) > 1e-6).all()
+    for data in (long, [long]):
+        cut = rg.windows(data, 12)
+        assert cut.tail == cut.warmup == 2 and cut.weights is not None and cut.weights[2:-2].all()
+        assert not cut.weights[-2:].any() and not cut.weights[:2].any()
+        found = kernel.forward(params, cut.inputs, cut.state)[0]["y"]
+        for k in range(found.shape[1]):
+            close(found[2:-2, k], whole[8 * k + 2 : 8 * k + 10, 0])
+    assert rg.prepare({"x": U, "y": Y}, graph, tail=0, warmup=0).weights is None
+    assert rg.prepare({"x": U, "y": Y}, graph, fill="initial").tail == 0
+    assert rg.windows(long, 12, tail=0).tail == 0
+
+
+def test_which_loops_are_read_beyond_their_end_by_design() -> None:
+    """A loop has a value before its first step where it runs forward, and after the last where it runs backward."""
+    for run, read, ends in ((1, 2, (0, 0)), (1, -2, (0, 2)), (-1, 2, (2, 0)), (-1, -2, (0, 0))):
+        graph = rg.zoo.tdnn((1, 3, 1), [[0], [0]])
+        graph.edges["a1", "y", 0]["delay"] = read
+        graph.add_edge("a1", "a1", delay=run)
+        data = rg.prepare({"x": U, "y": Y}, graph)
+        assert (data.warmup, data.tail) == ends, (run, read)
+
+
+def test_a_list_keeps_the_warmup_that_prepare_found() -> None:
+    graph = rg.zoo.tdnn((1, 3, 1), [3, 2])
+    parts = [rg.prepare({"x": U[:n], "y": Y[:n]}, graph) for n in (N, 30)]
+    for data in (parts, rg.pad(parts)):
+        cut = rg.windows(data, 12)
+        assert cut.warmup == 2 and cut.dropped == 3 and cut.weights is not None and not cut.weights[:2].any()
+
+
 @pytest.mark.parametrize(("stride", "warmup"), [(None, 0), (4, 0), (None, 3), (12, 2), (1, 9)])
 def test_windows_of_several_sequences(stride: int | None, warmup: int) -> None:
     graph = rg.zoo.narx(1, 2, 1, 2, 5)
     parts = [rg.prepare({"x": U, "y": Y}, graph), rg.prepare({"x": Y[:20], "y": U[:20]}, graph, weights=abs(Y[:20]))]
-    found = rg.windows([part.data for part in parts], 10, stride, warmup)
+    found = rg.windows([part.data for part in parts], 10, stride, warmup, graph=graph)
     expected = []
     for x, y, weights in ((U, Y, np.ones(N)), (Y[:20], U[:20], abs(Y[:20]))):
         start = 5
@@ -81,6 +156,7 @@ def test_windows_leave_padding_out() -> None:
     cut = rg.windows(data, 8)  # 37 steps: four windows; 12 steps: one window and a half
     assert cut.inputs["x"].shape[1] == 6
     assert cut.weights is not None and cut.weights.sum() == 4 * 8 + 12
+    assert sorted(cut.lengths) == [4, 8, 8, 8, 8, 8]
 
 
 def test_windows_take_over_the_warmup_of_deep_delays() -> None:
@@ -124,7 +200,12 @@ def test_bad_windows() -> None:
         rg.windows(3, 5)
     hidden = (data.inputs, data.targets, None, {"a1": np.zeros((1, 1, 3))})
     with pytest.raises(DataError, match="data: state of 'a1': found a node whose values are no samples"):
-        rg.windows(hidden, 5)
+        rg.windows(hidden, 5, graph=TDNN)
+    for part in (data.data, dict(data), rg.pad([data.data])):
+        with pytest.raises(DataError, match=r"state of 'x': found values of which .*does not tell whether they lie"):
+            rg.windows(part, 5)
+    with pytest.raises(OptionError, match="tail: found 4; expected less than what the warm-up leaves of the length, 4"):
+        rg.windows(data, 5, warmup=1, tail=4)
     assert set(rg.windows(hidden, 37).state) == {"a1"}
     weights = np.zeros((37, 1))
     weights[0] = 1.0
@@ -239,12 +320,30 @@ def test_bad_sequences(given: Any, options: Any, message: str) -> None:
         rg.pad(given, **options)
 
 
+def test_buckets_tell_the_order() -> None:
+    given = [({"x": np.full((n, k, 1), 10.0 * n)}, {"y": np.zeros((n, k, 1))}) for n, k in ((7, 1), (3, 2), (12, 1))]
+    batches = rg.buckets(given, 2)
+    assert [batch.order for batch in batches] == [(1, 2, 0), (3,)]
+    lengths = np.zeros(4)
+    for batch in batches:
+        lengths[list(batch.order)] = batch.inputs["x"][0, :, 0] / 10
+    assert lengths.tolist() == [7, 3, 3, 12]
+    assert rg.pad(given).order == (0, 1, 2, 3)
+
+
 def test_buckets_check_their_size() -> None:
     with pytest.raises(OptionError, match="batch_size: found 0"):
         rg.buckets(sequences("mse"), 0)
 
 
 # Splitting.
+
+
+def test_split_wants_series() -> None:
+    with pytest.raises(
+        DataError, match=r"found what prepare or windows returned; .* remedy: split first, then prepare"
+    ):
+        rg.split(rg.prepare({"x": U, "y": Y}, TDNN))
 
 
 def test_split_in_the_order_of_time() -> None:

@@ -19,7 +19,6 @@ from codegen.ir import (
     Copy,
     Fill,
     Function,
-    Loop,
     MatMul,
     Opaque,
     Span,
@@ -28,6 +27,7 @@ from codegen.ir import (
     Statement,
     Taps,
     View,
+    loops_of,
     views_of,
     written,
 )
@@ -66,8 +66,9 @@ class _Uses:
 
     def add(self, statement: Statement) -> None:
         """Take in one statement outside of loops."""
-        if isinstance(statement, Loop):
-            self.parts += [view for inner in statement.body for view in views_of(inner) if self._meant(view)]
+        if loops := loops_of(statement):
+            inside = [view for loop in loops for inner in loop.body for view in views_of(inner)]
+            self.parts += [view for view in inside if self._meant(view)]
             return
         views = [view for view in views_of(statement) if self._meant(view)]
         if isinstance(statement, Opaque):
@@ -212,7 +213,7 @@ def _unchanged(body: Sequence[Statement], uses: _Uses) -> bool:
     for number, statement in enumerate(body[:last]):
         if id(statement) in copies:
             continue
-        inner = statement.body if isinstance(statement, Loop) else (statement,)
+        inner = [each for loop in loops_of(statement) for each in loop.body] or [statement]
         targets = [target for each in inner if (target := written(each)) is not None]
         if any(number > since and overlap(view, target) for target in targets for since, view in read):
             return False

@@ -14,7 +14,7 @@ RESERVED = {
     "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
     "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STACK_BYTES", "STACK_ROWS", "STATES",
     "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot",
-    "error", "first", "forward", "given", "gradient", "hessian_vector_product", "init", "initial_state",
+    "earliest", "error", "first", "forward", "given", "gradient", "hessian_vector_product", "init", "initial_state",
     "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes",
     "np", "outputs", "pack", "params", "product", "release_workspaces", "row", "self", "sensitivities", "shares",
     "stack", "start", "state", "state_gradients", "step", "step_and_gradient", "stop", "stream", "swept", "t",

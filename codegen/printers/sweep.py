@@ -179,7 +179,7 @@ class SweepText:
         view = statement.parameter
         columns = self.printer.names.name(("columns", view.label), f"columns_of_{view.label}")
         self.columns[columns] = view
-        return f"{helper}(jacobians[{statement.output!r}][t - first], {columns}, {self._row(statement.sensitivity)})"
+        return f"{helper}(jacobians[{statement.output!r}][t - earliest], {columns}, {self._row(statement.sensitivity)})"
 
     def _contract(self, statement: Contract) -> str:
         if statement.error is None:

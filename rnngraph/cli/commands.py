@@ -18,7 +18,7 @@ from rnngraph.files import check_writable, save_arrays, save_graph, write_atomic
 from rnngraph.listing import as_text_drawing
 from rnngraph.program import build_program
 from rnngraph.rules import Rule
-from rnngraph.series.prepare import FILLS
+from rnngraph.series.plan import FILLS
 from rnngraph.train import LBFGS, SGD, Adam, Momentum
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {"adam": Adam, "sgd": SGD, "momentum": Momentum}
@@ -175,9 +175,10 @@ def verify(graph: str, losses: Sequence[str], seed: int) -> None:
 @click.option(
     "--fill",
     type=click.Choice(FILLS),
-    default="initial",
+    default="samples",
     show_default=True,
-    help="samples: the first samples fill the delays, the rest are steps; initial: all samples are steps.",
+    help="samples: the first samples fill the delays, in each window those before it; initial: all samples are steps, "
+    "and delays read initial values.",
 )
 @click.option("--horizon", type=click.IntRange(min=0), default=0, help="The target is the sample so many steps later.")
 @click.option("--window", type=click.IntRange(min=1), help="Cut long sequences into sequences of so many steps.")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rnngraph.compile import compile
 from rnngraph.data import as_array
 from rnngraph.errors import DataError, OptionError
-from rnngraph.feedback.loops import CLOCK, close_loop
+from rnngraph.feedback.loops import close_loop
+from rnngraph.notes import CLOCK
 
 
 def predict_ahead(
@@ -42,6 +43,9 @@ def predict_ahead(
     opened = compile(graph, dtype=dtype)
     outputs, end = opened.forward(params, inputs, state)
     closed, kept, end = close_loop(graph, params, end, feedback=feedback)
+    if future is not None and not isinstance(future, Mapping):
+        expected = "a mapping from inputs to arrays (horizon, batch, size)"
+        raise DataError("future", f"a {type(future).__name__}", expected, "give for example {'x': array}")
     given = dict(future or {})
     for name, value in given.items():
         length = as_array(f"future {name!r}", value).shape[:1]

@@ -25,10 +25,10 @@ from rnngraph.feedback.edges import (
 )
 from rnngraph.feedback.values import answer, carried_parameters, carried_state
 from rnngraph.model import Model
+from rnngraph.notes import CLOCK, SCALED
+from rnngraph.notes import FEEDBACK as LINK
 from rnngraph.validate import validate
 from rnngraph.words import clip, nearest
-
-LINK, CLOCK = "feedback", "clock"  # keys of the graph's own data
 
 
 def open_loop(
@@ -102,6 +102,11 @@ def close_loop(
     result.graph.pop(LINK, None)
     if rest:
         result.graph[LINK] = rest
+    if isinstance(scaled := graph.graph.get(SCALED), Mapping):  # what was scaled of the input is now the output
+        taken = {str(name): str(output) for name, output in pairs.items()}
+        result.graph[SCALED] = {
+            unit: {**note, "of": taken.get(str(note["of"]), note["of"])} for unit, note in scaled.items()
+        }
     result = _with_clock(result, before, edges)
     after = validate(result)
     origins: dict[str, tuple[str, ...]] = {}
@@ -133,13 +138,27 @@ def opened_edges(graph: nx.MultiDiGraph, wanted: list[Hashable], explicit: bool)
     idle = [output for output in wanted if output not in fed]
     if not edges or (explicit and idle):
         where = f"output {str(idle[0])!r}" if len(idle) == 1 or explicit else "graph"
-        raise GraphError(
-            where, "no feedback: no edge out of an output lies on a loop", "an output that a loop leads back to itself",
-            "it is in open loop as it is; choose outputs=[...] that are fed back"
-            if LINK not in graph.graph else "it is in open loop already; rg.close_loop(graph) closes it",
-        )  # fmt: skip
+        found, remedy = "no edge out of an output lies on a loop", "choose outputs=[...] that are fed back"
+        if graph.graph.get(LINK):
+            remedy = "it is in open loop already; rg.close_loop(graph) closes it"
+        elif (inner := _scaled_in_loop(graph)) is not None:
+            found += f"; the scaling is folded in, and the loop leads through {inner!r}"
+            remedy = "open the loop before: scaling.fold(*rg.open_loop(graph, params))"
+        elif not edges:
+            remedy = "it is in open loop as it is; " + remedy
+        raise GraphError(where, f"no feedback: {found}", "an output that a loop leads back to itself", remedy)
     refuse_learned_initial(graph, fed)
     return edges
+
+
+def _scaled_in_loop(graph: nx.MultiDiGraph) -> str | None:
+    """A unit of scaled values that lies on a loop, where a scaling is folded in."""
+    noted = graph.graph.get(SCALED, {})
+    for loop in nx.strongly_connected_components(graph):
+        for node in loop if len(loop) > 1 else ():
+            if str(node) in noted:
+                return str(node)
+    return None
 
 
 def _remembered(graph: nx.MultiDiGraph) -> dict[str, str]:

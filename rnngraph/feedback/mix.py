@@ -10,6 +10,7 @@ import networkx as nx
 from rnngraph.equations import fresh_name
 from rnngraph.feedback.edges import chosen_nodes, rewired
 from rnngraph.feedback.loops import converted, opened_edges, without_clock
+from rnngraph.notes import MIXED
 from rnngraph.validate import validate
 
 MIXTURE = "forcing*measured + (1 - forcing)*own"
@@ -34,7 +35,8 @@ def mix_feedback(
     what is trained here runs in the open and in the closed network.
 
     ``outputs``, the edges that are taken, what is returned and what is raised are as in ``open_loop``. Before t = 1 the
-    unit reads the output's ``initial``, or from the state the past of the output.
+    unit reads the output's ``initial``, or from the state the past of the output. ``graph.graph["mixed"]`` of the new
+    graph, {unit: {"measured": input, "forcing": input, "own": output}}, tells ``rg.prepare`` of it.
     """
     before = validate(graph)
     edges = opened_edges(graph, chosen_nodes(graph, "outputs", "output", outputs), explicit=outputs is not None)
@@ -57,6 +59,10 @@ def mix_feedback(
     result = rewired(graph, {edge: units[output] for edge, output in edges.items()}, added)
     for source, unit, port in joins:
         result.add_edge(source, unit, port=port)
+    noted: dict[str, dict[str, str]] = {}
+    for source, unit, port in joins:
+        noted.setdefault(unit, {})[port] = str(source)
+    result.graph[MIXED] = {**result.graph.get(MIXED, {}), **noted}
     result = without_clock(result)
     after = validate(result)
     return converted(result, params, state, before, after, {unit: (str(output),) for output, unit in units.items()})

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rnngraph.data import as_array, check_finite
 from rnngraph.errors import DataError, OptionError
+from rnngraph.series.missing import fill_gaps
 from rnngraph.words import clip, nearest
 
 Array: TypeAlias = NDArray[Any]
@@ -69,8 +70,13 @@ def as_table(series: object, where: str) -> dict[str, Any]:
     return table
 
 
-def read_series(series: object, wanted: Sequence[Wanted], columns: Columns, where: str) -> dict[str, Array]:
+def read_series(
+    series: object, wanted: Sequence[Wanted], columns: Columns, where: str, gaps: bool = False
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """The arrays of all nodes of ``wanted`` that the table has, (samples, batch, size), classes (samples, batch).
+
+    Beside them, with ``gaps``, where those have one, (samples, batch): a NaN is then filled, see ``missing``, and else
+    refused.
 
     ``columns`` names the columns of a node, side by side; a node that it leaves out takes the column of its own name.
     With "in order", and for a 2-D array, the nodes whose name is no column take the columns left over, in order.
@@ -82,12 +88,15 @@ def read_series(series: object, wanted: Sequence[Wanted], columns: Columns, wher
         columns = IN_ORDER if np.asarray(series).dtype.names is None else None
     chosen = _in_order(table, wanted, where) if columns == IN_ORDER else _chosen(columns, wanted)
     arrays: dict[str, Array] = {}
+    found_gaps: dict[str, Array] = {}
     first = ""
     for each in wanted:
         names = chosen.get(each.node) or [name for name in each.names if name in table][:1]
         if not names and not each.required:
             continue
-        array = _side_by_side(table, each, names or [each.node], where)
+        array = _side_by_side(table, each, names or [each.node], where, gaps)
+        if gaps and np.isnan(array).any():
+            array, found_gaps[each.node] = fill_gaps(array)
         array = _classes(array, each, where) if each.classes else array
         if first and array.shape[:2] != arrays[first].shape[:2]:
             found, expected = (
@@ -99,7 +108,7 @@ def read_series(series: object, wanted: Sequence[Wanted], columns: Columns, wher
             )  # fmt: skip
         first = first or each.node
         arrays[each.node] = array
-    return arrays
+    return arrays, found_gaps
 
 
 def _chosen(columns: Columns, wanted: Sequence[Wanted]) -> dict[str, list[str]]:
@@ -136,7 +145,7 @@ def _in_order(table: Mapping[str, Any], wanted: Sequence[Wanted], where: str) ->
     return chosen
 
 
-def _side_by_side(table: Mapping[str, Any], wanted: Wanted, names: Sequence[str], where: str) -> Array:
+def _side_by_side(table: Mapping[str, Any], wanted: Wanted, names: Sequence[str], where: str, gaps: bool) -> Array:
     """The columns of one node, (samples, batch, width), floating."""
     place = f"{where}, node {wanted.node!r}"
     parts = []
@@ -145,7 +154,7 @@ def _side_by_side(table: Mapping[str, Any], wanted: Wanted, names: Sequence[str]
             close = nearest(name, table)
             remedy = f"did you mean {close!r}? Else {CHOOSE}" if close else CHOOSE
             raise DataError(place, f"no column {name!r}", f"one of {list(table)}", remedy)
-        parts.append(_three_axes(table[name], wanted.width, f"{where}, series {name!r}"))
+        parts.append(_three_axes(table[name], wanted.width, f"{where}, series {name!r}", gaps))
     if len({part.shape[:2] for part in parts}) > 1:
         raise DataError(
             place, f"columns of several lengths, {[part.shape[0] for part in parts]}", "one", "cut them to one length"
@@ -157,14 +166,18 @@ def _side_by_side(table: Mapping[str, Any], wanted: Wanted, names: Sequence[str]
     return joined
 
 
-def _three_axes(value: object, width: int, where: str) -> Array:
+def _three_axes(value: object, width: int, where: str, gaps: bool) -> Array:
     """A floating array (samples, batch, units), not copied where it is floating already."""
     array = as_array(where, value)
     if array.dtype.kind not in "biuf":
         raise DataError(where, f"dtype {array.dtype}", "real numbers", "convert it to numbers")
     if array.dtype.kind != "f":
         array = array.astype(np.float64)
-    check_finite(where, array, array, "fill the gaps with 0, and mask them by weights of 0")
+    remedy = (
+        "replace it by a number, or by NaN as a gap" if gaps
+        else "for gaps, pass missing='mask': each is filled, and the steps that read it do not count"
+    )  # fmt: skip
+    check_finite(where, np.where(np.isnan(array), 0.0, array) if gaps else array, array, remedy)
     if array.ndim == 2 and width == 1 and array.shape[1] != 1:
         array = array[:, :, None]
     elif 1 <= array.ndim < 3:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rnngraph.errors import DataError
 from rnngraph.model import Model
+from rnngraph.notes import SCALED, Notes, read_notes
 from rnngraph.transform.parameters import explicit_parameters
 from rnngraph.validate import validate
 from rnngraph.words import clip, nearest
@@ -41,14 +42,13 @@ def fold(
     """
     model = validate(graph)
     _check_parameters(model, params)
-    noted = graph.graph.get("feedback", {})
-    shares = {str(name): str(output) for name, output in noted.items()} if isinstance(noted, Mapping) else {}
+    notes = read_notes(graph)
     chosen: dict[Hashable, str] = {}  # node -> name in the scaling
     for node in graph:
         name = str(node)
-        if model.nodes[name].kind == "unit" or name in left or node == graph.graph.get("clock"):
+        if model.nodes[name].kind == "unit" or name in {*left, *notes.gates, notes.clock}:
             continue
-        known = name if name in offset else shares.get(name, name)
+        known = name if name in offset else notes.measured.get(name, name)
         if known not in left:
             _check_known(model, name, known, offset)
             chosen[node] = known
@@ -56,6 +56,8 @@ def fold(
     inner = {node: _fresh(f"{node}_scaled", taken) for node in chosen}
     folded = nx.relabel_nodes(explicit_parameters(graph), inner, copy=True)
     values = {name: np.array(value) for name, value in params.items()}
+    folded.graph[SCALED] = _noted(graph, notes, {str(node): name for node, name in chosen.items()}, offset, factor)
+    folded.graph[SCALED] |= {inner[node]: _note(node, offset[name], factor[name]) for node, name in chosen.items()}
     for node, name in chosen.items():
         attributes = dict(folded.nodes[inner[node]])
         size, kind = attributes["size"], attributes["kind"]
@@ -72,6 +74,24 @@ def fold(
             folded.add_node(node, kind="output", size=size, bias=bias)
             folded.add_edge(inner[node], node, structure="fixed", value=np.diag(diagonal))
     return folded, {name: values[name] for name in validate(folded).parameters}
+
+
+def _noted(
+    graph: nx.MultiDiGraph, notes: Notes, chosen: Mapping[str, str], offset: Mapping[str, Array],
+    factor: Mapping[str, Array],
+) -> dict[str, Any]:  # fmt: skip
+    """The notes of units that hold values of an input or output: from now on scaled ones, or scaled once more."""
+    scaled = dict(graph.graph.get(SCALED, {}))
+    for unit, origin in notes.origins.items():
+        if (name := chosen.get(origin.series)) is not None:
+            own = (0.0, 1.0) if origin.offset is None or origin.factor is None else (origin.offset, origin.factor)
+            scaled[unit] = _note(origin.series, offset[name] + factor[name] * own[0], factor[name] * own[1])
+    return scaled
+
+
+def _note(node: Hashable, offset: Array, factor: Array) -> dict[str, Any]:
+    """What ``prepare`` needs to know of a unit that holds scaled values, in JSON's own types."""
+    return {"of": str(node), "offset": offset.tolist(), "factor": factor.tolist()}
 
 
 def _check_known(model: Model, name: str, known: str, offset: Mapping[str, Array]) -> None:

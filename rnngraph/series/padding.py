@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,7 +25,7 @@ def pad(sequences: Sequence[object], *, one_target: bool = False) -> Prepared:
     Each sequence is (inputs, targets), (inputs, targets, weights) or (inputs, targets, weights, state), or a mapping
     with these keys, as ``fit`` takes it, with or without the axis of the batch: inputs (T, size) or (T, batch, size),
     and (T,) for one unit; targets alike, classes as integers (T,) or (T, batch). Several sequences of one length may
-    share an entry. T is the longest; what is padded is 0.
+    share an entry, and what ``prepare`` returns keeps its warm-up and all else. T is the longest; what is padded is 0.
 
     ``one_target``: each sequence has one target, read at its last step, which alone counts: an integer or (batch,)
     integers for classes, else (size,) or (batch, size), and a number for one unit.
@@ -33,31 +34,49 @@ def pad(sequences: Sequence[object], *, one_target: bool = False) -> Prepared:
     sequence more than a short one. A network that looks ahead would read the padding: give ``fit`` a list instead.
     Raises DataError for sequences that do not fit together.
     """
-    parts = read_parts(_with_axes(sequences, one_target), "sequences")
-    return join([_as_prepared(part) for part in parts], "sequences", always_weights=True)
+    parts = _parts(sequences, one_target)
+    joined = join(parts, "sequences", always_weights=True)
+    return dataclasses.replace(joined, order=tuple(range(len(joined.lengths))))
 
 
 def buckets(sequences: Sequence[object], batch_size: int, *, one_target: bool = False) -> list[Prepared]:
     """Batches of ``batch_size`` sequences of like length, each padded by ``pad``: a list as ``fit`` takes it.
 
-    The sequences are sorted by length, so that little is padded. Raises DataError as ``pad`` does, OptionError for a
-    ``batch_size`` below 1.
+    The sequences are sorted by length, so that little is padded. ``order`` of a batch holds the place of each of its
+    sequences in what was given: ``for k, place in enumerate(batch.order): predictions[place] = outputs[:, k]``. An
+    entry that holds several sequences counts as so many, and stays together. Raises DataError as ``pad`` does,
+    OptionError for a ``batch_size`` below 1.
     """
     checks.count("batch_size", batch_size)
-    parts = read_parts(_with_axes(sequences, one_target), "sequences")
-    parts.sort(key=lambda part: part.length)
-    ordered = [_as_prepared(part) for part in parts]
+    parts = _parts(sequences, one_target)
+    ends = [0, *accumulate(len(part.lengths) for part in parts)]
+    ordered = [
+        dataclasses.replace(part, order=tuple(range(first, last)))
+        for part, first, last in zip(parts, ends[:-1], ends[1:], strict=True)
+    ]
+    ordered.sort(key=steps_of)
     return [
         join(ordered[first : first + batch_size], "sequences", always_weights=True)
         for first in range(0, len(ordered), batch_size)
     ]
 
 
+def prepared_parts(data: object, where: str) -> list[Prepared]:
+    """``data``, of any form that ``fit`` takes, one part per entry, each with all that a ``Prepared`` knows."""
+    entries = data if isinstance(data, list) else [data]
+    return [_as_prepared(*pair) for pair in zip(read_parts(data, where), entries, strict=True)]
+
+
+def steps_of(part: Prepared) -> int:
+    """T, padding included."""
+    return int(next(iter(part.targets.values())).shape[0])
+
+
 def join(parts: Sequence[Prepared], where: str, always_weights: bool = False) -> Prepared:
     """Batches side by side along the batch axis, the shorter ones padded with zeros that do not count.
 
     The weights are None where all steps count, unless ``always_weights``. Raises DataError for parts that differ in
-    names, sizes or kinds of arrays.
+    names, sizes or kinds of arrays, and for parts of several lengths whose state lies after them.
     """
     first = parts[0]
     for number, part in enumerate(parts):
@@ -66,33 +85,78 @@ def join(parts: Sequence[Prepared], where: str, always_weights: bool = False) ->
             ("state", part.state, first.state),
         ):  # fmt: skip
             _check_alike(f"{where}[{number}]", what, mine, others)
-    longest = max(max(part.lengths) for part in parts)
-    even = all(min(part.lengths) == longest and part.weights is None for part in parts)
+    lengths = sorted({steps_of(part) for part in parts})
+    ahead = _ahead(parts, lengths, where)
     weights = None
-    if always_weights or not even:
-        weights = np.concatenate([_padded(_weights(part), longest) for part in parts], axis=1)
+    if always_weights or len(lengths) > 1 or any(part.weights is not None for part in parts):
+        weights = np.concatenate([_padded(_weights(part), lengths[-1]) for part in parts], axis=1)
     if len(parts) == 1:
         return dataclasses.replace(first, weights=weights)
     return Prepared(
-        {name: _side_by_side([part.inputs[name] for part in parts], longest) for name in first.inputs},
-        {name: _side_by_side([part.targets[name] for part in parts], longest) for name in first.targets},
+        {name: _side_by_side([part.inputs[name] for part in parts], lengths[-1]) for name in first.inputs},
+        {name: _side_by_side([part.targets[name] for part in parts], lengths[-1]) for name in first.targets},
         weights,
         {name: np.concatenate([part.state[name] for part in parts], axis=1) for name in first.state},
         tuple(length for part in parts for length in part.lengths),
-        first.dropped,
-        first.warmup,
-        first.ahead,
+        max(part.dropped for part in parts),
+        max(part.warmup for part in parts),
+        ahead,
+        max(part.tail for part in parts),
+        first.origins,
+        tuple(place for part in parts for place in part.order),
+        _fed_back_gaps(parts, lengths[-1]),
     )
 
 
-def _as_prepared(part: Batch) -> Prepared:
-    return Prepared(part.inputs, part.targets, part.weights, part.state or {}, (part.length,) * part.size)
+def _fed_back_gaps(parts: Sequence[Prepared], length: int) -> dict[int, Array]:
+    """Those of all parts, where one has none nothing is a gap."""
+    delays = sorted({delay for part in parts for delay in part.fed_back_gaps})
+    none = [np.zeros((steps_of(part), len(part.lengths)), dtype=bool) for part in parts]
+    return {
+        delay: _side_by_side([part.fed_back_gaps.get(delay, no) for part, no in zip(parts, none, strict=True)], length)
+        for delay in delays
+    }
+
+
+def _ahead(parts: Sequence[Prepared], lengths: Sequence[int], where: str) -> Mapping[str, str] | None:
+    """Which values of the state lie after the sequences; None where one of the parts does not tell."""
+    known = [part.ahead for part in parts if part.ahead is not None]
+    for number, each in enumerate(known):
+        if each != known[0]:
+            raise DataError(
+                f"{where}[{number}]: state", f"values of {list(each)} after the sequence",
+                f"those of {list(known[0])}, as the first sequence has", "prepare all sequences for one network",
+            )  # fmt: skip
+    if any(known) and len(lengths) > 1:
+        raise DataError(
+            where, f"sequences of {lengths[0]} to {lengths[-1]} steps for a network that looks ahead",
+            "one length, as the network would read the padding of the shorter ones", "give fit the list as it is",
+        )  # fmt: skip
+    return known[0] if len(known) == len(parts) else None
+
+
+def _parts(sequences: Sequence[object], one_target: bool) -> list[Prepared]:
+    found = read_parts(_with_axes(sequences, one_target), "sequences")
+    return [_as_prepared(*pair) for pair in zip(found, sequences, strict=True)]
+
+
+def _as_prepared(part: Batch, entry: object) -> Prepared:
+    """The checked arrays, and what the entry that they come from knows beside them."""
+    state = part.state or {}
+    if isinstance(entry, Prepared):
+        return dataclasses.replace(
+            entry, inputs=part.inputs, targets=part.targets, weights=part.weights, state=state, order=()
+        )
+    # Whether the values of a state lie before or after the sequence, its names do not tell.
+    return Prepared(
+        part.inputs, part.targets, part.weights, state, (part.length,) * part.size, ahead=None if state else {}
+    )
 
 
 def _weights(part: Prepared) -> Array:
     if part.weights is not None:
         return part.weights
-    return np.ones((part.lengths[0], len(part.lengths)))
+    return np.ones((steps_of(part), len(part.lengths)))
 
 
 def _side_by_side(arrays: Sequence[Array], length: int) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import networkx as nx
@@ -11,21 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnngraph.data import as_array, check_weights
-from rnngraph.errors import DataError, OptionError
-from rnngraph.losses import resolve_losses
-from rnngraph.model import Model
+from rnngraph.errors import DataError
+from rnngraph.notes import read_notes
 from rnngraph.series.columns import Columns, Wanted, as_table, read_series
 from rnngraph.series.depths import steps_from_initial_values
+from rnngraph.series.missing import reading_delays
 from rnngraph.series.padding import join
+from rnngraph.series.plan import OF_LOGITS, Plan, make_plan
 from rnngraph.series.prepared import Prepared
-from rnngraph.train import checks
 from rnngraph.validate import validate
-from rnngraph.words import nearest
 
 Array: TypeAlias = NDArray[Any]
-FILLS = ("samples", "initial")
-# Losses whose outputs are logits: a measured class or probability is no value of theirs.
-OF_LOGITS = ("cross_entropy", "binary_cross_entropy")
 
 
 def prepare(
@@ -34,10 +29,12 @@ def prepare(
     *,
     loss: object = "mse",
     columns: Columns = None,
-    horizon: int | Mapping[str, int] = 0,
+    horizon: int | Mapping[Any, int] = 0,
     fill: str = "samples",
     warmup: int | None = None,
+    tail: int | None = None,
     weights: object = None,
+    missing: str = "error",
 ) -> Prepared:
     """Inputs, targets, weights and state of a network out of plain series, as MATLAB's ``preparets`` makes them.
 
@@ -59,22 +56,29 @@ def prepare(
         the state; the rest is the sequence, so that no step reads zeros in place of samples. Where an input is read
         ahead, the last samples go into the state likewise. "initial": all samples are
         steps; inputs are 0 and nodes at their initial value before the first.
-    warmup
-        how many of the first steps get the weight 0. Unless given: with "samples", those that still depend on the
-        initial value of a hidden layer that is read with a delay outside of any loop, as in a time-delay network of
-        several layers; else none.
+    warmup, tail
+        how many of the first and of the last steps get the weight 0. Unless given: with "samples", those that still
+        depend on the initial value of a hidden layer that is read with a delay (``tail``: that is read ahead) outside
+        of any loop, as in a time-delay network of several layers; else none.
     weights
         (samples,) or (samples, batch): what each step counts, at the time of its inputs; a list for several sequences.
+    missing
+        "error": a NaN is refused. "mask": it is a gap, in which its unit holds its last known value. A step gets the
+        weight 0 where the target of some output is a gap, and where an output reads one on a path through the
+        network, delays and state included. A loop carries what it made of a gap on into steps that count, as an LSTM
+        does: such a path goes round no loop.
 
-    An input that ``graph.graph["feedback"]`` maps to an output (the measured output of a network with open loop) takes
-    the series of that output, unless it has its own. One that ``graph.graph["clock"]`` names, whose values mean
-    nothing, needs none. Arrays of the result may be views of those given.
+    An input that holds a measured output, as ``open_loop`` and ``mix_feedback`` note in the graph, takes the series of
+    that output, unless it has its own. The gate of ``mix_feedback`` is 1, teacher forcing, unless it has a series; past
+    values of its unit are measured ones, and with a horizon all three are shifted as the target is. Units that
+    ``Scaling.fold`` put beside inputs and outputs get their state from scaled samples, by the scaling as it was folded.
+    A clock, as ``close_loop`` adds it, needs no series. Arrays of the result may be views of those given.
 
     Raises GraphError for a bad graph, DataError for series that are missing, too short, of wrong shape or not finite,
     OptionError for options out of range.
     """
     model = validate(graph)
-    plan = _plan(model, loss, graph.graph, horizon, fill, warmup)
+    plan = make_plan(model, loss, read_notes(graph), horizon, fill, (warmup, tail), missing)
     if not isinstance(series, list | tuple):
         return _prepared(series, weights, plan, columns, "series")
     if not series:
@@ -97,75 +101,14 @@ def prepare(
     return join(parts, "series")
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is done to each sequence: ``losses`` by output, ``horizons`` by learned output."""
-
-    model: Model
-    losses: Mapping[str, object]
-    feedback: Mapping[str, str]
-    clock: str | None
-    horizons: Mapping[str, int]
-    fill: str
-    warmup: int | None
-
-    @property
-    def inputs(self) -> list[str]:
-        """The names of the inputs."""
-        return [node.name for node in self.model.inputs]
-
-    def depth(self, name: str, arrays: Mapping[str, Array]) -> int:
-        """How many samples of a node's series go into its state."""
-        if self.fill == "initial" or name not in arrays or self.losses.get(name) in OF_LOGITS:
-            return 0
-        return self.model.depth(name)
-
-
-def _plan(
-    model: Model, loss: object, notes: Mapping[str, Any], horizon: object, fill: object, warmup: int | None
-) -> _Plan:
-    losses = resolve_losses(tuple(node.name for node in model.outputs), loss)
-    if fill not in FILLS:
-        close = nearest(str(fill), FILLS)
-        remedy = f"did you mean {close!r}?" if close else "use 'samples' to fill the state, 'initial' to keep all"
-        raise OptionError("fill", repr(fill), " or ".join(map(repr, FILLS)), remedy)
-    if isinstance(horizon, Mapping):
-        for name in horizon:
-            if name not in losses:
-                raise OptionError("horizon", f"the name {name!r}", f"one of {list(losses)}", "name outputs with a loss")
-        horizons = {name: checks.count("horizon", horizon.get(name, 0), least=0) for name in losses}
-    else:
-        horizons = dict.fromkeys(losses, checks.count("horizon", horizon, least=0))
-    for edge in model.edges:
-        ahead = horizons.get(edge.source, 0)
-        if fill == "samples" and 0 < edge.delay < ahead and losses[edge.source] not in OF_LOGITS:
-            raise OptionError(
-                "horizon", f"{ahead} with the output {edge.source!r}, which {edge.destination!r} reads with delay "
-                f"{edge.delay}", f"a horizon of at most {edge.delay}: the state would hold samples that lie ahead",
-                "use fill='initial'",
-            )  # fmt: skip
-    if warmup is not None:
-        checks.count("warmup", warmup, least=0)
-    clock = str(notes["clock"]) if "clock" in notes else None
-    return _Plan(model, losses, _feedback(model, notes.get("feedback", {})), clock, horizons, str(fill), warmup)
-
-
-def _feedback(model: Model, noted: object) -> dict[str, str]:
-    """The inputs that stand for a measured output, as the graph's note says."""
-    if not isinstance(noted, Mapping):
-        return {}
-    inputs, outputs = ([node.name for node in nodes] for nodes in (model.inputs, model.outputs))
-    pairs = {str(name): str(output) for name, output in noted.items()}
-    return {name: output for name, output in pairs.items() if name in inputs and output in outputs}
-
-
-def _prepared(series: object, weights: object, plan: _Plan, columns: Columns, where: str) -> Prepared:
+def _prepared(series: object, weights: object, plan: Plan, columns: Columns, where: str) -> Prepared:
     """One entry of the series."""
-    arrays = _arrays(series, plan, columns, where)
+    arrays, gaps = _arrays(series, plan, columns, where)
     samples, batch = next(iter(arrays.values())).shape[:2]
-    depths = {name: plan.depth(name, arrays) for name in arrays}
-    after = {name: plan.model.ahead(name) for name in plan.inputs} if plan.fill == "samples" else {}
-    dropped, ahead = max(depths.values()), max([*plan.horizons.values(), *after.values()])
+    depths = {name: plan.depth(name) for name in arrays}
+    after = {name: plan.reach(name) for name in arrays}
+    dropped = max(depths.values())
+    ahead = max(*plan.horizons.values(), *(reach + plan.shift(name) for name, reach in after.items()))
     stop = samples - ahead
     if stop <= dropped:
         needs = f"{dropped} for the state" + (f" and {ahead} for the horizon or the look-ahead" if ahead else "")
@@ -173,37 +116,57 @@ def _prepared(series: object, weights: object, plan: _Plan, columns: Columns, wh
         raise DataError(where, f"{samples} samples", f"at least {dropped + ahead + 1}: {needs}, and one step", remedy)
 
     def cut(name: str, first: int, last: int) -> Array:
-        later = plan.horizons.get(name, 0)
+        later = plan.shift(name)
         return np.ascontiguousarray(arrays[name][first + later : last + later])
 
     inputs = {node.name: cut(node.name, dropped, stop) for node in plan.model.inputs}
     targets = {name: cut(name, dropped, stop) for name in plan.losses}
     state = {name: cut(name, dropped - depth, dropped) for name, depth in depths.items() if depth > 0}
-    beyond = {key: name for name, key in plan.model.ahead_names().items() if name in after}
+    beyond = {key: name for name, key in plan.model.ahead_names().items() if after.get(name)}
     for key, name in beyond.items():
         state[key] = cut(name, stop, stop + after[name])
-    counted = None if weights is None else _weights(weights, samples, batch, where)[dropped:stop]
-    masked = _masked_steps(plan, set(state))
     steps = stop - dropped
-    if masked >= steps:
+    first, last = _masked_steps(plan, {name for name in state if name not in beyond}, set(beyond.values()))
+    if first + last >= steps:
+        ends = f"the first {first}" + (f" and the last {last}" if last else "")
         raise DataError(
-            where, f"{steps} steps, of which the first {masked} do not count", f"at least {masked + 1} steps",
-            "give a longer series, or warmup=0",
+            where, f"{steps} steps, of which {ends} do not count", f"at least {first + last + 1} steps",
+            "give a longer series, or warmup=0" + (" and tail=0" if last else ""),
         )  # fmt: skip
-    if masked:
+    counted = None if weights is None else _weights(weights, samples, batch, where)[dropped:stop]
+    if first or last or gaps:
         counted = np.ones((steps, batch)) if counted is None else counted.copy()
-        counted[:masked] = 0.0
-    return Prepared(inputs, targets, counted, state, (steps,) * batch, dropped, masked, beyond)
+        counted[:first] = 0.0
+        counted[steps - last :] = 0.0
+    fed_back: dict[int, Array] = {}
+    if gaps and counted is not None:
+        read, fed_back = _gaps_read(plan, gaps, depths, after, stop)
+        counted[read] = 0.0
+        if not counted.any():
+            raise DataError(
+                where, "a gap in what each step reads, or in its target", "a step without any",
+                "give a longer series, or fill the gaps",
+            )  # fmt: skip
+    in_state = {*state, *beyond.values()}
+    origins = {name: origin for name, origin in plan.notes.origins.items() if name in in_state}
+    return Prepared(
+        inputs, targets, counted, state, (steps,) * batch, dropped, first, beyond, tail=last, origins=origins,
+        fed_back_gaps=fed_back,
+    )  # fmt: skip
 
 
-def _arrays(series: object, plan: _Plan, columns: Columns, where: str) -> dict[str, Array]:
-    """The series of all inputs, of the outputs with a loss, and of other outputs where there are any."""
+def _arrays(series: object, plan: Plan, columns: Columns, where: str) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The series of all inputs, of the outputs with a loss and others where there are any, and of noted units.
+
+    Beside them the gaps that were filled: (samples, batch) by name, of those that have some.
+    """
     table = as_table(series, where)
     named = columns if isinstance(columns, Mapping) else {}
     # An input that stands for an output has its own series only where this is named.
-    shared = {name: output for name, output in plan.feedback.items() if name not in table and name not in named}
+    shared = {name: output for name, output in plan.notes.measured.items() if name not in table and name not in named}
+    needless = {plan.notes.clock, *plan.notes.gates}
     wanted = [
-        Wanted(node.name, node.size, (node.name,), required=node.name != plan.clock)
+        Wanted(node.name, node.size, (node.name,), required=node.name not in needless)
         for node in plan.model.inputs
         if node.name not in shared
     ]
@@ -211,7 +174,7 @@ def _arrays(series: object, plan: _Plan, columns: Columns, where: str) -> dict[s
         required = node.name in plan.losses or node.name in shared.values()
         classes = plan.losses.get(node.name) == "cross_entropy"
         wanted.append(Wanted(node.name, node.size, (f"target_{node.name}", node.name), classes, required))
-    arrays = read_series(series, wanted, columns, where)
+    arrays, gaps = read_series(series, wanted, columns, where, plan.missing == "mask")
     for name, output in shared.items():
         if plan.losses.get(output) in OF_LOGITS:
             raise DataError(
@@ -219,10 +182,17 @@ def _arrays(series: object, plan: _Plan, columns: Columns, where: str) -> dict[s
                 f"a series of {name!r}: the targets of {output!r} are no values of its units", f"add {name!r}",
             )  # fmt: skip
         arrays[name] = arrays[output]
-    if plan.clock in [node.name for node in plan.model.inputs] and plan.clock not in arrays:
-        samples, batch = next(iter(arrays.values())).shape[:2]
-        arrays[plan.clock] = np.zeros((samples, batch, plan.model.nodes[plan.clock].size))
-    return arrays
+        gaps |= {name: gaps[output]} if output in gaps else {}
+    samples, batch = next(iter(arrays.values())).shape[:2]
+    for node in plan.model.inputs:
+        if node.name not in arrays:  # a gate is open for measured values, a clock says nothing
+            value = 1.0 if node.name in plan.notes.gates else 0.0
+            arrays[node.name] = np.full((samples, batch, node.size), value)
+    for unit, origin in plan.notes.origins.items():
+        if origin.series in arrays and plan.losses.get(origin.series) not in OF_LOGITS:
+            arrays[unit] = origin.values(arrays[origin.series])
+            gaps |= {unit: gaps[origin.series]} if origin.series in gaps else {}
+    return arrays, gaps
 
 
 def _weights(weights: object, samples: int, batch: int, where: str) -> Array:
@@ -234,8 +204,43 @@ def _weights(weights: object, samples: int, batch: int, where: str) -> Array:
     return checked
 
 
-def _masked_steps(plan: _Plan, filled: set[str]) -> int:
-    """How many of the first steps do not count."""
-    if plan.warmup is not None or plan.fill == "initial":
-        return plan.warmup or 0
-    return steps_from_initial_values(plan.model, filled, list(plan.losses))
+def _masked_steps(plan: Plan, before: set[str], after: set[str]) -> tuple[int, int]:
+    """How many of the first and of the last steps do not count, the values of these nodes being known there."""
+    found = []
+    for given, known, ahead in zip(plan.ends, (before, after), (False, True), strict=True):
+        if given is None and plan.fill == "samples":
+            given = steps_from_initial_values(plan.model, known, list(plan.losses), ahead)
+        found.append(given or 0)
+    return found[0], found[1]
+
+
+def _gaps_read(
+    plan: Plan, gaps: Mapping[str, Array], depths: Mapping[str, int], after: Mapping[str, int], stop: int
+) -> tuple[Array, dict[int, Array]]:
+    """Which steps have a gap as their target, or read one, (steps, batch).
+
+    Beside them, by delay, those that would read one if the sequence began less than that many steps before.
+    """
+    dropped = max(depths.values())
+    shape = stop - dropped, next(iter(gaps.values())).shape[1]
+    found = np.zeros(shape, dtype=bool)
+    fed_back: dict[int, Array] = {}
+    delays = reading_delays(plan.model, gaps, list(plan.losses), plan.notes.gates.values())
+    for name, gap in gaps.items():
+        later = plan.shift(name)
+        if name in plan.losses:
+            found |= gap[dropped + later : stop + later]
+        first, last = dropped - depths[name], stop + after[name]
+        for delay in delays[name]:
+            start, end = max(first, dropped - delay), min(last, stop - delay)
+            if start >= end:
+                continue
+            read = np.zeros(shape, dtype=bool)
+            read[start + delay - dropped : end + delay - dropped] = gap[start + later : end + later]
+            # An output is read as measured before the first step alone, from there on as the network's own.
+            if plan.is_read(name):
+                found |= read
+            elif depths[name] and delay > 0:
+                found[:delay] |= read[:delay]
+                fed_back[delay] = fed_back.get(delay, False) | read
+    return found, fed_back

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rnngraph.notes import Origin
+
 Array: TypeAlias = NDArray[Any]
 KEYS = ("inputs", "targets", "weights", "state")
 
@@ -19,10 +21,14 @@ class Prepared(Mapping[str, Any]):
 
     ``inputs`` (T, batch, size) and ``targets`` (T, batch, size), or integers (T, batch), by node; ``weights`` (T,
     batch), 0 where a step does not count, or None where all do; ``state`` (depth, batch, size) by node, the values
-    before the first step, oldest first; those in ``ahead`` (name in the state -> input) lie after the last step, for a
-    network that looks ahead. ``lengths``: the steps of each sequence without its padding. ``dropped``: how
-    many samples of each series went into the state. ``warmup``: how many of the first steps do not count, as they
-    depend on what the samples do not tell.
+    before the first step, oldest first; those in ``ahead`` (name in the state -> node) lie after the last step, for a
+    network that looks ahead; None where data made by hand do not tell. ``lengths``: the steps of each sequence without
+    its padding. ``dropped``: how many samples of each series went into the state. ``warmup`` and ``tail``: how many of
+    the first and of the last steps do not count, as they depend on what the samples do not tell. ``origins``: what the
+    values of a unit in the state are, where they are those of an input or target (of its measured values, or scaled).
+    ``order``: the place that each sequence has in what ``pad`` or ``buckets`` was given, empty elsewhere.
+    ``fed_back_gaps``: by delay, the steps (T, batch) that would read a gap of an output that is fed back, if a window
+    began less than that many steps before.
 
     It is a mapping with the four keys that functions of a kernel take as arguments: ``rg.fit(kernel, params,
     prepared)``, ``kernel.loss_and_gradient(params, **prepared)``, ``kernel.forward(params, prepared.inputs,
@@ -36,7 +42,11 @@ class Prepared(Mapping[str, Any]):
     lengths: tuple[int, ...]
     dropped: int = 0
     warmup: int = 0
-    ahead: Mapping[str, str] = field(default_factory=dict)
+    ahead: Mapping[str, str] | None = field(default_factory=dict)
+    tail: int = 0
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    order: tuple[int, ...] = ()
+    fed_back_gaps: Mapping[int, Array] = field(default_factory=dict)
 
     @property
     def data(self) -> tuple[dict[str, Array], dict[str, Array], Array | None, dict[str, Array]]:

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from rnngraph.data import as_array, check_finite
 from rnngraph.errors import DataError, OptionError
 from rnngraph.files import as_path, write_atomic
+from rnngraph.notes import Notes, read_notes
 from rnngraph.series.columns import as_table
 from rnngraph.series.fold import fold
+from rnngraph.series.missing import MISSING
+from rnngraph.train import checks
 from rnngraph.words import clip, nearest
 
 Array: TypeAlias = NDArray[Any]
@@ -46,6 +49,7 @@ class Scaling:
         *,
         limits: tuple[float, float] = (-1.0, 1.0),
         leave: Iterable[str] = (),
+        missing: str = "error",
     ) -> Scaling:
         """The scaling of the training part of the data.
 
@@ -53,17 +57,13 @@ class Scaling:
         them: (samples,), (samples, units) or (samples, batch, units), each unit with a scale of its own over all
         samples and sequences. Two axes are samples and units: several sequences of one unit are (samples, batch, 1).
         ``kind``: "standard", to mean 0 and standard deviation 1, or "minmax", to ``limits``. ``leave``: names that are
-        not scaled, such as numbers of classes.
+        not scaled, such as numbers of classes. ``missing``: "error", or "mask", which leaves NaN out of the moments.
 
         Raises DataError for NaN, infinity and what is no series of numbers, OptionError for an unknown kind or name.
         """
-        if kind not in KINDS:
-            close = nearest(str(kind), KINDS)
-            remedy = f"did you mean {close!r}?" if close else "choose one of them"
-            raise OptionError("kind", repr(kind), " or ".join(map(repr, KINDS)), remedy)
-        low, high = (float(limit) for limit in limits)
-        if not (np.isfinite([low, high]).all() and low < high):
-            raise OptionError("limits", repr(limits), "two finite numbers, low < high", "give (-1, 1), for example")
+        checks.choice("kind", kind, KINDS, "choose one of them")
+        gaps = checks.choice("missing", missing, MISSING, "use 'mask' for series with gaps") == "mask"
+        low, high = _limits(limits)
         entries = series if isinstance(series, list | tuple) else [series]
         tables = [as_table(entry, "series") for entry in entries]
         if not tables:
@@ -76,22 +76,27 @@ class Scaling:
         for name in tables[0]:
             if name in left:
                 continue
-            rows = np.concatenate([_rows(table, name, number) for number, table in enumerate(tables)])
+            rows = np.concatenate([_rows(table, name, number, gaps) for number, table in enumerate(tables)])
             offset[name], factor[name], same = _fitted(rows, kind, low, high)
             if same:
                 constant[name] = same
         return cls(kind, offset, factor, constant, left)
 
-    def scale(self, series: Mapping[str, Any]) -> dict[str, Any]:
+    def scale(self, series: Any, *, graph: nx.MultiDiGraph | None = None, missing: str = "error") -> Any:
         """The series by name, scaled: arrays of any axes, the last one the units; names left alone pass as they are.
 
-        Raises DataError for a name that the scaling does not know, another number of units, NaN and infinity.
+        ``series``: what ``fit`` takes. A mapping, a structured array and a data frame become a dict, a 2-D array stays
+        one, a list a list. With ``graph``, an input that holds a measured output, as ``open_loop`` and ``mix_feedback``
+        note, is scaled as that output, and a gate is left as it is. ``missing``: "error", or "mask", which lets NaN
+        pass. Raises DataError for a name that the scaling does not know, another number of units, NaN and infinity.
         """
-        return self._changed(series, lambda values, offset, factor: (values - offset) / factor)
+        gaps = checks.choice("missing", missing, MISSING, "use 'mask' for series with gaps") == "mask"
+        return self._changed(series, graph, gaps, lambda values, offset, factor: (values - offset) / factor)
 
-    def unscale(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``scale`` undoes: a network's outputs in the units of the data. Raises DataError as ``scale`` does."""
-        return self._changed(outputs, lambda values, offset, factor: values * factor + offset)
+    def unscale(self, outputs: Any, *, graph: nx.MultiDiGraph | None = None, missing: str = "error") -> Any:
+        """What ``scale`` undoes: a network's outputs in the units of the data. Forms and errors are as of ``scale``."""
+        gaps = checks.choice("missing", missing, MISSING, "use 'mask' for series with gaps") == "mask"
+        return self._changed(outputs, graph, gaps, lambda values, offset, factor: values * factor + offset)
 
     def fold(self, graph: nx.MultiDiGraph, params: Mapping[str, Any]) -> tuple[nx.MultiDiGraph, dict[str, Array]]:
         """A network that takes inputs and gives outputs in the units of the data, and its parameters.
@@ -101,7 +106,8 @@ class Scaling:
         output gets a node beside it, ``<name>_scaled``, in whose place the rest of the network stays as it was: the
         input reaches it, and it reaches the output, through a fixed diagonal edge and a bias. Parameters keep their
         names; added are the biases ``offset_<name>``. The state of
-        the new network holds scaled values, under the names of the new nodes. Outputs keep their loss's meaning only
+        the new network holds scaled values, under the names of the new nodes; ``graph.graph["scaled"]`` tells
+        ``rnngraph.prepare`` how to make them of samples. Outputs keep their loss's meaning only
         where it is one of values: train before, fold to ship.
 
         Raises DataError where an input or output is unknown to the scaling or has another size, GraphError for a bad
@@ -161,23 +167,27 @@ class Scaling:
         lines += [f"  {name:{width}}  as it is" for name in self.left]
         return "\n".join(lines)
 
-    def _changed(self, series: Mapping[str, Any], change: Any) -> dict[str, Any]:
-        if not isinstance(series, Mapping):
-            remedy = "pass {'x': array}, for example"
-            raise DataError("series", f"a {type(series).__name__}", "a mapping from names to arrays", remedy)
+    def _changed(self, series: Any, graph: nx.MultiDiGraph | None, gaps: bool, change: Any) -> Any:
+        if isinstance(series, list | tuple):
+            return [self._changed(entry, graph, gaps, change) for entry in series]
+        notes = Notes() if graph is None else read_notes(graph)
         changed: dict[str, Any] = {}
-        for name, value in series.items():
-            if str(name) in self.left:
+        for name, value in (series if isinstance(series, Mapping) else as_table(series, "series")).items():
+            known = str(name)
+            if known not in {*self.offset, *self.left}:
+                known = notes.measured.get(known, known)
+            if known in self.left or known in {*notes.gates, notes.clock}:
                 changed[name] = value
                 continue
-            if str(name) not in self.offset:
-                close = nearest(str(name), [*self.offset, *self.left])
+            if known not in self.offset:
+                names = [*self.offset, *self.left]
+                close = nearest(known, names)
                 remedy = f"did you mean {close!r}?" if close else "fit the scaling with it, or with leave=(name,)"
-                raise DataError(
-                    "series", f"the unknown name {clip(name)}", f"names among {[*self.offset, *self.left]}", remedy
-                )
-            offset, factor = self.offset[str(name)], self.factor[str(name)]
-            array = _numbers(value, f"series {name!r}")
+                if any(known.startswith(f"{each}_") for each in names):
+                    remedy += "; for an input that open_loop or mix_feedback added, pass graph=graph"
+                raise DataError("series", f"the unknown name {clip(name)}", f"names among {names}", remedy)
+            offset, factor = self.offset[known], self.factor[known]
+            array = _numbers(value, f"series {name!r}", gaps)
             if offset.size != 1 and array.shape[-1:] != offset.shape:
                 raise DataError(
                     f"series {name!r}", f"shape {array.shape}", f"{offset.size} units along the last axis",
@@ -185,15 +195,20 @@ class Scaling:
                 )  # fmt: skip
             dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
             changed[name] = change(array.astype(np.float64), offset, factor).astype(dtype)
+        plain = not isinstance(series, Mapping) and not hasattr(series, "columns")
+        if plain and np.asarray(series).dtype.names is None:
+            return np.stack(list(changed.values()), axis=1)
         return changed
 
 
 def _fitted(rows: Array, kind: str, low: float, high: float) -> tuple[Array, Array, tuple[int, ...]]:
     """Offset and factor of each column, and the columns that are constant."""
-    least, most = rows.min(axis=0), rows.max(axis=0)
+    known = ~np.isnan(rows)
+    rows = np.where(known.any(axis=0), rows, 0.0)  # a unit of gaps alone counts as constant
+    least, most = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
     if kind == "standard":
-        offset = rows.mean(axis=0)
-        factor = (rows - offset).std(axis=0)
+        offset = np.nanmean(rows, axis=0)
+        factor = np.nanstd(rows - offset, axis=0)
     else:
         factor = (most - least) / (high - low)
         offset = least - low * factor
@@ -202,26 +217,37 @@ def _fitted(rows: Array, kind: str, low: float, high: float) -> tuple[Array, Arr
     return np.where(same, least, offset), np.where(same, 1.0, factor), tuple(int(unit) for unit in np.flatnonzero(same))
 
 
-def _rows(table: Mapping[str, Any], name: str, number: int) -> Array:
+def _limits(given: object) -> tuple[float, float]:
+    try:
+        low, high = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if np.shape(low) or np.shape(high) or not (np.isfinite([low, high]).all() and low < high):
+        raise OptionError("limits", clip(given), "two finite numbers, low < high", "give (-1, 1), for example")
+    return float(low), float(high)
+
+
+def _rows(table: Mapping[str, Any], name: str, number: int, gaps: bool) -> Array:
     """All samples of all sequences of one name, (samples, units), float64."""
     where = f"series {name!r}" + (f" of sequence {number}" if number else "")
     if name not in table:
         raise DataError(
             where, "no such series", "the names of the first sequence", "give every sequence the same names"
         )
-    array = _numbers(table[name], where)
+    array = _numbers(table[name], where, gaps)
     if array.ndim not in (1, 2, 3) or not array.size:
         expected = "(samples,), (samples, units) or (samples, batch, units)"
         raise DataError(where, f"shape {array.shape}", expected, "arrange the axes as time, batch, units")
     return array.reshape(-1, 1 if array.ndim == 1 else array.shape[-1]).astype(np.float64)
 
 
-def _numbers(value: object, where: str) -> Array:
+def _numbers(value: object, where: str, gaps: bool) -> Array:
     array = as_array(where, value)
     if array.dtype.kind not in "biuf":
         raise DataError(where, f"dtype {array.dtype}", "real numbers", "convert it to numbers")
     if array.dtype.kind == "f":
-        check_finite(where, array, array, "fill the gaps before scaling, and mask them by weights 0")
+        remedy = "for gaps, pass missing='mask', and the same to prepare"
+        check_finite(where, np.where(np.isnan(array), 0.0, array) if gaps else array, array, remedy)
     return array
 
 

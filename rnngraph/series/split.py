@@ -10,6 +10,7 @@ import numpy as np
 
 from rnngraph.errors import DataError, OptionError
 from rnngraph.series.columns import as_table
+from rnngraph.series.prepared import Prepared
 from rnngraph.train import checks
 
 
@@ -22,6 +23,11 @@ def split(series: Any, fractions: Sequence[float] = (0.7, 0.15, 0.15), *, overla
     Fractions that sum to less than 1 leave the last samples out. Raises OptionError for fractions out of range,
     DataError for a part without a sample.
     """
+    if isinstance(series, Prepared):
+        raise DataError(
+            "series", "what prepare or windows returned", "series as prepare takes them",
+            "split first, then prepare each part: overlap gives it the samples for its state",
+        )  # fmt: skip
     checks.count("overlap", overlap, least=0)
     expected = "numbers > 0 that sum to 1 or less"
     if not isinstance(fractions, Sequence) or not fractions:

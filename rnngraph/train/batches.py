@@ -81,6 +81,11 @@ class Batches:
         self._rng = np.random.default_rng(seed)
         self.count = -(-whole // self._batch_size) if self._single else len(self._parts)
 
+    def inputs(self) -> Iterator[Array]:
+        """All arrays of inputs, those that were given."""
+        for part in self._parts:
+            yield from part.inputs.values()
+
     def epoch(self) -> Iterator[Batch]:
         """One pass over the data."""
         for batch in self._pass():

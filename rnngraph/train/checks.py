@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rnngraph.errors import OptionError
+from rnngraph.words import clip, nearest
 
 
 def positive(where: str, value: object) -> float:
@@ -47,6 +48,16 @@ def count(where: str, value: object, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise OptionError(where, repr(value), f"an integer >= {least}", f"give {where} such as {max(least, 10)}")
     return int(value)
+
+
+def choice(where: str, value: object, known: tuple[str, ...], remedy: str) -> str:
+    """One of ``known``; ``remedy`` where none of them resembles ``value``."""
+    if not isinstance(value, str) or value not in known:
+        close = nearest(str(value), known)
+        raise OptionError(
+            where, clip(value), " or ".join(map(repr, known)), f"did you mean {close!r}?" if close else remedy
+        )
+    return value
 
 
 def functions(where: str, value: object) -> tuple[Callable[..., Any], ...]:

@@ -10,6 +10,7 @@ from rnngraph.train import checks
 from rnngraph.train.batches import Batches
 from rnngraph.train.clipping import clip
 from rnngraph.train.ekf import EKF, fit_ekf
+from rnngraph.train.forcing import ForcingSchedule
 from rnngraph.train.history import History
 from rnngraph.train.lbfgs import fit_lbfgs
 from rnngraph.train.levenberg_marquardt import LevenbergMarquardt, fit_levenberg_marquardt
@@ -102,6 +103,9 @@ def fit(
             raise OptionError(name, found, "None", f"leave {name} out, or use Adam")
     called = checks.functions("callbacks", callbacks)
     training = Batches(data, batch_size, shuffle, seed)
+    for callback in called:
+        if isinstance(callback, ForcingSchedule):
+            callback.check(training.inputs())
     checking = None
     if validation is not None:
         one = None if isinstance(validation, list) else batch_size

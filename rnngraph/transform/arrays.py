@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rnngraph.data import check_parameters, check_state
 from rnngraph.errors import OptionError
 from rnngraph.model import Model
+from rnngraph.notes import drop_stale_notes
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Any]
@@ -43,6 +44,7 @@ def returned(
     graph: nx.MultiDiGraph, params: Arrays | None, state: Arrays | None, asked: tuple[Arrays | None, Arrays | None]
 ) -> Any:
     """The graph; (graph, params) where ``asked`` has parameters; (graph, params, state) where it has a state."""
+    drop_stale_notes(graph)
     if asked[1] is not None:
         return graph, params, state
     return graph if asked[0] is None else (graph, params)
