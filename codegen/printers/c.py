@@ -9,8 +9,9 @@ from codegen.ir import Buffer, Function, Fused, Loop, Staggered, Statement, loop
 from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
 from codegen.printers.c_ahead import ROWS
 from codegen.printers.c_library import IMPORTS, LIBRARY
-from codegen.printers.c_loops import VECTORS, RegionText, is_compiled
+from codegen.printers.c_loops import VECTORS, RegionText, StepText, is_compiled
 from codegen.printers.c_support import core_text, products_text
+from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
 from codegen.printers.views import wrapped
 from codegen.program import Program
@@ -24,7 +25,7 @@ def print_c(program: Program) -> str:
 
 
 class CPrinter(NumPyPrinter):
-    """Runs of loops and pointwise statements become one call of a C function each; streams stay NumPy."""
+    """Runs of loops and pointwise statements become one call of a C function each, and so does a stream's step."""
 
     imports = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
     needs = "numpy and a C compiler"
@@ -36,14 +37,12 @@ class CPrinter(NumPyPrinter):
 
     def prepare(self, function: Function) -> Function:
         """Pointwise statements of one shape become one loop; what stands outside of C is that of NumPy."""
-        if function.name == "stream":
-            return super().prepare(function)
         return keep_in_registers(fuse_pointwise(sink_pointwise(stack_products(function))))
 
     def extra_parts(self) -> list[str]:
         """The C source and how it is built."""
         core = core_text(self.program.dtype, [region.text() for region in self.regions])
-        names = [region.name for region in self.regions]
+        names = [name for region in self.regions for name in region.functions]
         listed = "\n".join(f"    {name!r}," for name in names)
         source = f'\nPRODUCTS = r"""\n{products_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
         source += f"CORE_FUNCTIONS = (\n{listed}\n)\n"
@@ -55,8 +54,7 @@ class CPrinter(NumPyPrinter):
 
     def _start(self, function: Function) -> None:
         super()._start(function)
-        if function.name != "stream":
-            self._given: set[str] = set()  # C reads the workspace alone
+        self._given: set[str] = set()  # C reads the workspace alone
         self._private = _private_buffers(function)
         self._compiled: list[RegionText] = []
 
@@ -76,14 +74,31 @@ class CPrinter(NumPyPrinter):
         return result
 
     def _call(self, run: Sequence[Statement]) -> list[str]:
-        number = len(self._compiled) + 1
-        region = RegionText(f"{self.function.name}_{number}", self.program.dtype, run, self._private)
+        name = f"{self.function.name}_{len(self._compiled) + 1}"
+        region = RegionText(name, self.program.dtype, run, self._private)
+        notes = [note for statement in run for note in self._note(statement.note, "    ")]
+        steps = "1" if self.function.name == "stream" else "T"
+        return [*notes, f"    _core.{name}({self._arguments(region)}, {steps}, batch)"]
+
+    def _arguments(self, region: RegionText) -> str:
+        """What a region's functions are given, but for the lengths."""
         self.regions.append(region)
         self._compiled.append(region)
-        notes = [note for statement in run for note in self._note(statement.note, "    ")]
         vectors = [f"_address({PASSED[storage]})" if storage in region.vectors else "None" for storage in VECTORS]
-        table = f"work.memory_{number}" if region.memory or region.packed else "None"
-        return [*notes, f"    _core.{region.name}({table}, {', '.join(vectors)}, T, batch)"]
+        table = f"work.memory_{len(self._compiled)}" if region.memory or region.packed else "None"
+        return f"{table}, {', '.join(vectors)}"
+
+    def _loop(self, loop: Loop, in_order: bool) -> LoopText:
+        """The step of a stream, the only loop that is no part of a run: its views are the number of its row."""
+        name = f"{self.function.name}_step"
+        step = StepText(name, self.program.dtype, loop)
+        arguments = self._arguments(step)
+        before = [
+            f"    _core.{name}_pack({arguments}, 1, batch)",
+            f"    arguments = {arguments}",
+            f"    advance = _core.{name}",
+        ]
+        return LoopText(before, ["row"], self._steps(1), ["advance(*arguments, row, batch)"])
 
     def _allocations(self) -> list[str]:
         """Packed matrices, too."""
@@ -97,6 +112,8 @@ class CPrinter(NumPyPrinter):
     def _cut_views(self) -> list[str]:
         """The tables of addresses, too."""
         lines = super()._cut_views()
+        if self.function.name == "stream":
+            lines.append(f"        self.{self._steps(1)} = [(row,) for row in range(ROWS)]")
         for number, region in enumerate(self._compiled, start=1):
             arrays = [self._array(buffer) for buffer in region.memory.values()]
             arrays += [f"self.{name}_{number}" for name, _ in region.packed]

@@ -77,16 +77,23 @@ class RegionText:
 
     def text(self) -> str:
         """The whole function."""
-        table = [f"real *const {self._buffer(buffer)} = memory[{k}];" for k, buffer in enumerate(self.memory.values())]
-        table += [f"real *const {name} = memory[{len(self.memory) + k}];" for k, (name, _) in enumerate(self.packed)]
-        unused = [word for word in ("memory", *VECTORS.values(), "T", "batch") if not self._uses(word)]
-        head = [f"void {self.name}({SIGNATURE})", "{", *(f"    (void){word};" for word in unused)]
-        return "\n".join([*head, *("    " + line for line in table), *("    " + line for line in self.lines), "}", ""])
+        return self._function(self.name, self.lines)
 
-    def _uses(self, word: str) -> bool:
-        if word == "memory":
-            return bool(self.memory or self.packed)
-        return any(re.search(rf"\b{word}\b", line) for line in self.lines)
+    @property
+    def functions(self) -> list[str]:
+        """The names of the functions in ``text``."""
+        return [self.name]
+
+    def _function(self, name: str, body: Sequence[str]) -> str:
+        def uses(word: str) -> bool:
+            return any(re.search(rf"\b{word}\b", line) for line in body)
+
+        held = [*map(self._buffer, self.memory.values()), *(packed for packed, _ in self.packed)]
+        table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if uses(each)]
+        used = {"memory"} if table else set()
+        unused = [word for word in ("memory", *VECTORS.values(), "T", "batch") if not uses(word) and word not in used]
+        head = [f"void {name}({SIGNATURE})", "{", *(f"(void){word};" for word in unused), *table, *body]
+        return "\n".join([*head[:2], *("    " + line for line in head[2:]), "}", ""])
 
     # Places.
 
@@ -114,7 +121,7 @@ class RegionText:
             return base
         assert isinstance(view.time, Step | Span), "a sequence without a time"
         if isinstance(view.time, Step):
-            row, wanted = _step_row(view.time), f"{buffer.name[:40]}_t{_signed(view.time.offset)}_data"
+            row, wanted = self._row(view, view.time), f"{buffer.name[:40]}_t{_signed(view.time.offset)}_data"
         else:
             row, wanted = _bound_text(view.time.start), f"{buffer.name[:40]}_from_{_named(view.time.start)}_data"
         if row == "0":
@@ -122,6 +129,10 @@ class RegionText:
         name = self.names.name(("rows", buffer.name, view.time if isinstance(view.time, Step) else row), wanted)
         self.pointers[name] = f"real *const {name} = {base} + {row} * batch * {buffer.columns};"
         return name
+
+    def _row(self, view: View, time: Step) -> str:
+        """Which row of its sequence a view is."""
+        return _step_row(time)
 
     # Statements.
 
@@ -285,6 +296,30 @@ class RegionText:
             f"    {self.pointer(memory_of(target))}[{place}] = {result};",
             "}",
         ]
+
+
+class StepText(RegionText):
+    """One step of a loop over ring buffers, in which T stands for the number of steps before it; and the function
+    ``<name>_pack``, which packs the matrices that the steps multiply by."""
+
+    def __init__(self, name: str, dtype: str, loop: Loop) -> None:
+        super().__init__(name, dtype, ())
+        self.packing: list[str] = []
+        changed = {view.buffer.name for view in targets_of(loop.body)}
+        lines = [line for inner in loop.body for line in self._inner(inner, self.packing, changed)]
+        self.lines = [*self.pointers.values(), *lines]
+
+    def text(self) -> str:
+        """Both functions."""
+        return "\n".join(self._function(*each) for each in zip(self.functions, (self.lines, self.packing), strict=True))
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of both."""
+        return [self.name, f"{self.name}_pack"]
+
+    def _row(self, view: View, time: Step) -> str:
+        return f"((T{_signed_sum(time.offset)}) % {view.buffer.length.constant})"
 
 
 class _LoopText(FusedText):
