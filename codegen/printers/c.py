@@ -96,6 +96,7 @@ class CPrinter(NumPyPrinter):
         before = [
             f"    _core.{name}_pack({arguments}, 1, batch)",
             f"    arguments = {arguments}",
+            "    work.vector = vector  # whose address the steps have",
             f"    advance = _core.{name}",
         ]
         return LoopText(before, ["row"], self._steps(1), ["advance(*arguments, row, batch)"])

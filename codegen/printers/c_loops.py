@@ -319,7 +319,8 @@ class StepText(RegionText):
         return [self.name, f"{self.name}_pack"]
 
     def _row(self, view: View, time: Step) -> str:
-        return f"((T{_signed_sum(time.offset)}) % {view.buffer.length.constant})"
+        now = f"(T{_signed_sum(time.offset)})" if time.offset else "T"
+        return f"({now} % {view.buffer.length.constant})"
 
 
 class _LoopText(FusedText):
