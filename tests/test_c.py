@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import threading
@@ -307,3 +308,21 @@ def test_names_of_c_are_no_names_of_nodes() -> None:
         for source, target, delay in (("input", name, 0), (name, name, 1), (name, "y", 0)):
             graph.add_edge(source, target, delay=delay)
         assert_as_numpy(graph, 1)
+
+
+def test_a_stream_outlives_the_parameters_it_was_given() -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=64)
+    graph.add_node("y", kind="output", size=64, activation="tanh")
+    graph.add_edge("x", "y", structure="diagonal")
+    graph.add_edge("y", "y", delay=1, structure="diagonal")
+    kernel = rg.compile(graph, backend="c", dtype="float64")
+    params = kernel.init(seed=0)
+    x = np.random.default_rng(0).normal(size=(5, 1, 64))
+    expected = kernel.forward(params, {"x": x})[0]["y"]
+    stream = kernel.module.Stream({name: value.copy() for name, value in params.items()})
+    gc.collect()
+    rubbish = [np.full(size, np.nan) for size in range(100, 400) for _ in range(20)]
+    steps = np.array([stream.step({"x": each})["y"].copy() for each in x])
+    np.testing.assert_allclose(steps, expected, rtol=1e-12)
+    assert len(rubbish) == 6000
