@@ -72,11 +72,11 @@ def handwritten(shape: Shape) -> dict[str, Task]:
     }
 
 
-def emitted(shape: Shape) -> dict[str, Task]:
+def emitted(shape: Shape, backend: str = "numpy") -> dict[str, Task]:
     import rnngraph as rg
 
     weights, x, target = make_problem(shape)
-    kernel = rg.compile(rg.zoo.lstm(shape.I, shape.H), loss="mse", backend="numpy", dtype="float32")
+    kernel = rg.compile(rg.zoo.lstm(shape.I, shape.H), loss="mse", backend=backend, dtype="float32")
     params = kernel.init(seed=0)
     for name, value in named_parameters(weights, shape.I, shape.H).items():
         params[name][...] = value
@@ -132,9 +132,14 @@ def torch_lstm(shape: Shape) -> dict[str, Task]:
     }
 
 
+def compiled(shape: Shape) -> dict[str, Task]:
+    return emitted(shape, "c")
+
+
 COMPETITORS = (
     Competitor("hand-written", handwritten),
     Competitor("rnngraph numpy", emitted),
+    Competitor("rnngraph c", compiled),
     Competitor("torch nn.LSTM", torch_lstm),
 )
 

@@ -36,7 +36,7 @@ def compile(
 
     ``loss``: "mse", "cross_entropy", "binary_cross_entropy", an expression in y and target, or {output: any of these}.
     ``method``: "bptt" or another learning rule of ``rnngraph.rules``, with its options: ``k1`` and ``k2`` of "tbptt",
-    ``block`` of "bptt-rtrl", ``order`` of "snap", ``seed`` of "uoro". ``backend``: "numpy" or "cupy".
+    ``block`` of "bptt-rtrl", ``order`` of "snap", ``seed`` of "uoro". ``backend``: "numpy", "c" or "cupy".
     ``dtype``: "float32" or "float64". ``wrt``: a subset of "parameters", "inputs", "state": what ``loss_and_gradient``
     differentiates by (all but "parameters" with "bptt" alone). The time it takes does not depend on T.
     ``memory_limit``: how many bytes the sensitivities of a rule may take, 8 GiB unless given; it is checked for one

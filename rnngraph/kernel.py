@@ -303,7 +303,7 @@ class Kernel:
             return self.outputs_and_jacobian(params, inputs, nodes)[1]
         if method != "bptt":
             raise OptionError("method", repr(method), "'rtrl' or 'bptt'", "check the spelling")
-        if self.backend != "numpy" or self._compile_linear is None:
+        if self.backend == "cupy" or self._compile_linear is None:
             raise UnsupportedError("method", "'bptt' on a device", "method='rtrl'", "leave the argument out")
         checked, _, batch = self._inputs(inputs)
         start = self._state(state, batch)
@@ -340,7 +340,7 @@ class Kernel:
         with self._loading:
             if self._jacobians is None:
                 forward = self.compilation.forward
-                if forward.weights and self.backend != "numpy":
+                if forward.weights and self.backend == "cupy":
                     raise UnsupportedError(
                         "jacobian", "effective weights on a device", "backend='numpy'", "compile for NumPy"
                     )

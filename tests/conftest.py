@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
+import os
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from cuda_host import compiler, standin
@@ -43,13 +46,31 @@ def cupy_or_standin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", standin)
 
 
-@pytest.fixture(params=["numpy", "cupy"])
+@pytest.fixture(params=["numpy", "cupy", "c"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a backend; a test that takes it states the contract and runs on each."""
     name = str(request.param)
     if name == "cupy":
         cupy_or_standin(monkeypatch)
+    if name == "c":
+        request.getfixturevalue("c_compiler")
     return name
+
+
+@pytest.fixture(scope="session")
+def c_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests keep compiled cores."""
+    return tmp_path_factory.mktemp("cores")
+
+
+@pytest.fixture
+def c_compiler(c_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cores are compiled quickly, not to be quick: what flags cannot change is tested, and test_c.py has the rest."""
+    names = [os.environ.get("CC", "").partition(" ")[0], "cc", "gcc", "clang"]
+    if not any(name and shutil.which(name) for name in names) and importlib.util.find_spec("ziglang") is None:
+        pytest.skip("no C compiler")
+    monkeypatch.setenv("CFLAGS", "-O0")
+    monkeypatch.setenv("RNNGRAPH_CACHE", str(c_cache))
 
 
 @pytest.fixture

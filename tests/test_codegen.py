@@ -51,6 +51,7 @@ from codegen.passes import (
     keep_in_registers,
     merge_neighbours,
     pack_products,
+    sink_pointwise,
     stack_products,
 )
 from codegen.program import Program
@@ -418,6 +419,7 @@ PIPELINES = (
     (expand_pointwise, block_gates, merge_neighbours, stack_products),
     (expand_pointwise, merge_neighbours),
     (pack_products, fuse_pointwise, keep_in_registers),
+    (stack_products, sink_pointwise, fuse_pointwise, keep_in_registers),
 )
 
 

@@ -91,6 +91,6 @@ def test_no_golden_file_is_left_over() -> None:
 def test_golden_lines_are_readable(name: str) -> None:
     for backend in PRINTERS:
         for number, line in enumerate(read_golden(name, backend).splitlines(), start=1):
-            is_text = line.lstrip().startswith(("#", "(")) or '"""' in line
+            is_text = line.lstrip().startswith(("#", "(", "//")) or '"""' in line
             assert len(line) <= 200 or is_text, f"{name}, {backend}, line {number} has {len(line)} characters"
             assert line == line.rstrip(), f"{name}, {backend}, line {number} ends in spaces"

@@ -223,5 +223,5 @@ def test_what_edges_of_one_delay_cannot_hold_is_refused(call: Any) -> None:
         rg.UnsupportedError, match=r"edge 'a' -> 'y': found a delay for each unit .*mask=numpy\.eye\(2\)"
     ):
         call(with_delays_by_unit("diagonal", [[0, 3]]))
-    with pytest.raises(rg.UnsupportedError, match=r"edge 'a' -> 'y': found a learned delay.*harden it first"):
+    with pytest.raises(rg.UnsupportedError, match=r"edge 'a' -> 'y': found a learned delay.*make it plain first"):
         call(with_delays_by_unit("diagonal", {"max": 2, "learned": True}))

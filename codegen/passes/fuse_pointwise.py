@@ -104,6 +104,11 @@ def fused(parts: Sequence[Assign], private: Collection[str] = ()) -> Fused:
     return Fused(tuple(parts), tuple(arguments), "; ".join(notes))
 
 
+def as_fused(statement: Statement) -> Fused:
+    """The kernel of a single Assign, Copy or Fill."""
+    return fused([_as_assign(statement)])
+
+
 def _as_assign(statement: Statement) -> Assign:
     if isinstance(statement, Copy):
         return Assign(statement.target, VALUE, ((VALUE, statement.source),), statement.note)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import base64
+from collections.abc import Sequence
 
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
@@ -158,9 +159,7 @@ class ModulePrinter(abc.ABC):
         self._start(function)
         title = f"{function.name.title().replace('_', '')}Workspace"
         self.workspace = self.module_names.name(("workspace", function.name), title)
-        body: list[str] = []
-        for statement in function.body:
-            body += self._statement(statement)
+        body = self.lines(function.body)
         head = self._workspace_class()
         if self.swept is not None:
             self.frame = sweep.JACOBIAN if function.name == "jacobian" else sweep.ONLINE
@@ -317,7 +316,11 @@ class ModulePrinter(abc.ABC):
             lines += ["                strict=True,", "            )", f"        ){'[::-1]' if backward else ''}"]
         return lines
 
-    # Loops.
+    # Statements.
+
+    def lines(self, statements: Sequence[Statement]) -> list[str]:
+        """The lines of statements outside of loops."""
+        return [line for statement in statements for line in self._statement(statement)]
 
     def _statement(self, statement: Statement) -> list[str]:
         if isinstance(statement, Loop | Staggered):

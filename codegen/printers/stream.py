@@ -8,7 +8,7 @@ step with a delay of 1 does.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from codegen.ir import Bound, Fill, Function, Fused, Load, Loop, Span, Statement, Step, Store, View, written
 from codegen.printers.loops import indented
@@ -138,7 +138,7 @@ class StreamPrinter(ModulePrinter):
         self.workspace = self.module_names.name(("workspace", function.name), "StreamWorkspace")
         parts = _parts(function)
         (loop,) = parts.loops
-        weights, start = self._lines(parts.weights), self._lines(parts.start)
+        weights, start = self.lines(parts.weights), self.lines(parts.start)
         text = self._loop(loop, in_order=True)
         closures = ["", *_signature("step", text.names), *indented(text.body, 8)]
         closures += ["", "    def start(given):", *(f"    {line}" for line in start or ["    pass"])]
@@ -182,9 +182,6 @@ class StreamPrinter(ModulePrinter):
             "",
             *stream.rstrip().splitlines(),
         ]
-
-    def _lines(self, statements: Iterable[Statement]) -> list[str]:
-        return [line for statement in statements for line in self._statement(statement)]
 
     def by_step(self, text: str, time: Step) -> str:
         """Of a ring, the rows in cyclic order."""

@@ -74,7 +74,7 @@ loss_option = click.option(
     "--loss", "losses", multiple=True, metavar="[OUTPUT=]LOSS",
     help="mse (the default), cross_entropy, binary_cross_entropy or an expression in y and target; once per output.",
 )  # fmt: skip
-backend_option = click.option("--backend", default="numpy", show_default=True, help="numpy or cupy.")
+backend_option = click.option("--backend", default="numpy", show_default=True, help="numpy, c or cupy.")
 dtype_option = click.option("--dtype", default="float32", show_default=True, help="float32 or float64.")
 
 
