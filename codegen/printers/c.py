@@ -12,7 +12,6 @@ from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import VECTORS, RegionText, StepText, is_compiled
 from codegen.printers.c_support import core_text, products_text
 from codegen.printers.loops import LoopText
-from codegen.printers.module import ONCE
 from codegen.printers.numpy import NumPyPrinter
 from codegen.printers.views import wrapped
 from codegen.program import Program
