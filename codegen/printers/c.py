@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from codegen.ir import Buffer, Function, Fused, Loop, Staggered, Statement, loops_of, views_of
+from codegen.ir import ONCE, Buffer, Function, Fused, Loop, Staggered, Statement, loops_of, views_of
 from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
 from codegen.printers.c_ahead import ROWS
 from codegen.printers.c_library import IMPORTS, LIBRARY
