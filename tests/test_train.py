@@ -465,7 +465,9 @@ def test_batch_size_with_a_list_is_refused() -> None:
 
 
 def test_params_without_a_vector_or_not_finite_are_refused() -> None:
-    message = r"a dict without \.vector; .* changes in place; .*params = kernel\.init\(\), then params\[name\] = array"
+    message = (
+        r"a dict without \.vector; .* changes in place; .*params = kernel\.init\(\), then params\.update\(values\)"
+    )
     with pytest.raises(DataError, match=message):
         quiet(Linear(), {"w": np.ones((2, 1))}, regression())
     with pytest.raises(DataError, match="NaN or infinite"):
