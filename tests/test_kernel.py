@@ -321,7 +321,6 @@ def test_steps_and_batches_are_checked() -> None:
 
 OPTIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "an unknown backend": ({"backend": "fortran"}, rg.OptionError, "'fortran'.*numpy"),
-    "a backend to come": ({"backend": "c"}, rg.UnsupportedError, "later version"),
     "an unknown dtype": ({"dtype": "float16"}, rg.OptionError, "'float16'.*float32"),
 }
 
