@@ -3,7 +3,8 @@
     python -m benchmarks.streaming [--quick] [--only NAME ...]
 
 Float32, on one pinned thread. "rnngraph stream" is ``kernel.stream``, which looks at each input, "saved file" the
-``Stream`` of the emitted file alone, "rnngraph step" the pure ``kernel.step``, which leaves the given state as it is.
+``Stream`` of the emitted file alone, "saved file, c" that of the C backend, "rnngraph step" the pure ``kernel.step``,
+which leaves the given state as it is.
 ONNX Runtime runs its LSTM operator, one session call a step, with the state going in and out.
 """
 
@@ -89,16 +90,16 @@ def elman_graph(case: Elman) -> Any:
     return graph
 
 
-def compiled(case: Case) -> tuple[Any, Any]:
+def compiled(case: Case, backend: str = "numpy") -> tuple[Any, Any]:
     """The kernel and its parameters."""
     import rnngraph as rg
 
     weights, _ = make_problem(case)
     if isinstance(case, LSTM):
-        kernel = rg.compile(rg.zoo.lstm(case.I, case.H), loss="mse", dtype="float32")
+        kernel = rg.compile(rg.zoo.lstm(case.I, case.H), loss="mse", backend=backend, dtype="float32")
         named = named_parameters(weights, case.I, case.H)
     else:
-        kernel = rg.compile(elman_graph(case), loss="mse", dtype="float32")
+        kernel = rg.compile(elman_graph(case), loss="mse", backend=backend, dtype="float32")
         named = {"W": weights[: case.I], "R": weights[case.I : -1], "b": weights[-1]}
     params = kernel.init(seed=0)
     params.update(named)
@@ -130,6 +131,11 @@ def kernel_stream(case: Case) -> dict[str, Task]:
 
 def saved_stream(case: Case) -> dict[str, Task]:
     kernel, params = compiled(case)
+    return _emitted(kernel.module.Stream(params, case.B), case)
+
+
+def saved_c_stream(case: Case) -> dict[str, Task]:
+    kernel, params = compiled(case, "c")
     return _emitted(kernel.module.Stream(params, case.B), case)
 
 
@@ -243,6 +249,7 @@ COMPETITORS = (
     Competitor("hand-written", handwritten),
     Competitor("rnngraph stream", kernel_stream),
     Competitor("saved file", saved_stream),
+    Competitor("saved file, c", saved_c_stream),
     Competitor("rnngraph step", pure_step),
     Competitor("onnxruntime", onnx_session),
 )
