@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 
-from codegen.ir import Loop, Opaque, Stack, Staggered, Statement, View, loops_of
+from codegen.ir import Fused, Loop, Opaque, Stack, Staggered, Statement, View, loops_of, written
 
 
 def turns(statement: Loop | Staggered, T: int) -> Iterator[tuple[int, int]]:
@@ -14,6 +14,23 @@ def turns(statement: Loop | Staggered, T: int) -> Iterator[tuple[int, int]]:
     steps = range(1 - max(shifts), T - min(shifts) + 1)
     for step in reversed(steps) if statement.backward else steps:
         yield from ((k, step + shift) for k, shift in enumerate(shifts) if 1 <= step + shift <= T)
+
+
+def statements_in(statement: Statement) -> tuple[Statement, ...]:
+    """The statements in the loops of a statement; one that is no loop is its own."""
+    loops = loops_of(statement)
+    return tuple(inner for loop in loops for inner in loop.body) if loops else (statement,)
+
+
+def targets_of(statements: Iterable[Statement]) -> list[View]:
+    """What statements that are no loops write, a Fused with each of its parts."""
+    found: list[View] = []
+    for statement in statements:
+        if isinstance(statement, Fused):
+            found += [part.target for part in statement.parts]
+        elif (target := written(statement)) is not None:
+            found.append(target)
+    return found
 
 
 def map_bodies(

@@ -139,7 +139,7 @@ def test_open_on_own_outputs_is_closed_for_kernels(name: str) -> None:
 
 def test_open_on_own_outputs_is_closed_for_random_networks() -> None:
     several = 0
-    for seed, graph, opened in random_loops(120):
+    for seed, graph, opened in random_loops(300):
         problem = random_problem(graph, seed, T=4, batch=1)
         several += len(opened.graph["feedback"]) > 1
         assert content(rg.close_loop(opened)) == content(graph), seed

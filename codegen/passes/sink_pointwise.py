@@ -11,8 +11,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from codegen.functions import PointwiseFunction
-from codegen.ir import Assign, Bound, Function, Loop, Span, Statement, Step, View, loops_of, views_of, written
+from codegen.ir import Assign, Bound, Function, Loop, Span, Statement, Step, View, views_of
 from codegen.overlap import overlap
+from codegen.passes.fuse_pointwise import same_element
+from codegen.walk import statements_in, targets_of
 
 CHEAP = {"abs", "sign", "step", "maximum", "minimum"}
 
@@ -43,13 +45,13 @@ def _only_reader(body: Sequence[Statement], index: int) -> int | None:
     (loop,) = readers
     assert isinstance(target.time, Span)
     place = dataclasses.replace(target, time=Step(target.time.start.constant))
-    if any(_meets(view, target) and not _same(view, place) for view in _views(body[loop])):
+    if any(_meets(view, target) and not same_element(view, place) for view in _views(body[loop])):
         return None
     operands = [view for _, view in assign.operands]
     if not all(view.time is None or _all_steps(view) for view in operands):
         return None
-    changed = [view for other in body[index + 1 : loop + 1] for view in _written(other)]
-    if any(_meets(view, target) for view in _written(body[loop])):
+    changed = [view for other in body[index + 1 : loop + 1] for view in targets_of(statements_in(other))]
+    if any(_meets(view, target) for view in targets_of(statements_in(body[loop]))):
         return None
     return None if any(_meets(view, operand) for view in changed for operand in operands) else loop
 
@@ -76,24 +78,10 @@ def _all_steps(view: View) -> bool:
 
 
 def _views(statement: Statement) -> list[View]:
-    return [view for inner in _inside(statement) for view in views_of(inner)]
-
-
-def _written(statement: Statement) -> list[View]:
-    return [view for inner in _inside(statement) if (view := written(inner)) is not None]
-
-
-def _inside(statement: Statement) -> list[Statement]:
-    """The statements of a loop, or the statement itself."""
-    return [inner for loop in loops_of(statement) for inner in loop.body] or [statement]
+    return [view for inner in statements_in(statement) for view in views_of(inner)]
 
 
 def _meets(first: View, second: View) -> bool:
     """Whether two views share columns of a buffer, at whatever t."""
     untimed = [dataclasses.replace(view, time=None, label="") for view in (first, second)]
     return first.buffer.name == second.buffer.name and overlap(*untimed)
-
-
-def _same(first: View, second: View) -> bool:
-    names = ("time", "start", "stop", "rows", "transposed", "vector")
-    return all(getattr(first, name) == getattr(second, name) for name in names)

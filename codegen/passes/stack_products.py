@@ -29,10 +29,9 @@ from codegen.ir import (
     View,
     loops_of,
     views_of,
-    written,
 )
 from codegen.overlap import overlap, same_place
-from codegen.walk import map_views
+from codegen.walk import map_views, statements_in, targets_of
 
 Columns = tuple[int, int]
 
@@ -66,8 +65,8 @@ class _Uses:
 
     def add(self, statement: Statement) -> None:
         """Take in one statement outside of loops."""
-        if loops := loops_of(statement):
-            inside = [view for loop in loops for inner in loop.body for view in views_of(inner)]
+        if loops_of(statement):
+            inside = [view for inner in statements_in(statement) for view in views_of(inner)]
             self.parts += [view for view in inside if self._meant(view)]
             return
         views = [view for view in views_of(statement) if self._meant(view)]
@@ -213,8 +212,7 @@ def _unchanged(body: Sequence[Statement], uses: _Uses) -> bool:
     for number, statement in enumerate(body[:last]):
         if id(statement) in copies:
             continue
-        inner = [each for loop in loops_of(statement) for each in loop.body] or [statement]
-        targets = [target for each in inner if (target := written(each)) is not None]
+        targets = targets_of(statements_in(statement))
         if any(number > since and overlap(view, target) for target in targets for since, view in read):
             return False
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from codegen.ir import ONCE, Buffer, Function, Fused, Loop, Staggered, Statement, loops_of, views_of
+from codegen.ir import ONCE, Buffer, Function, Fused, Loop, Staggered, Statement, views_of
 from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
 from codegen.printers.c_ahead import ROWS
 from codegen.printers.c_library import IMPORTS, LIBRARY
@@ -15,6 +15,7 @@ from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
 from codegen.printers.views import wrapped
 from codegen.program import Program
+from codegen.walk import statements_in
 
 PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
 
@@ -27,7 +28,7 @@ def print_c(program: Program) -> str:
 class CPrinter(NumPyPrinter):
     """Runs of loops and pointwise statements become one call of a C function each, and so does a stream's step."""
 
-    imports = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
+    imports = (*(f"import {name}" for name in IMPORTS), *NumPyPrinter.imports)
     needs = "numpy and a C compiler"
 
     def __init__(self, program: Program) -> None:
@@ -47,10 +48,6 @@ class CPrinter(NumPyPrinter):
         source = f'\nPRODUCTS = r"""\n{products_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
         source += f"CORE_FUNCTIONS = (\n{listed}\n)\n"
         return [*super().extra_parts(), source + LIBRARY]
-
-    def _imports(self) -> list[str]:
-        first = [f"import {name}" for name in IMPORTS]
-        return [*first, *super()._imports()]
 
     def _start(self, function: Function) -> None:
         super()._start(function)
@@ -138,6 +135,5 @@ def _private_buffers(function: Function) -> set[str]:
     """The buffers that one statement outside of loops, or one loop, alone touches."""
     users: Counter[str] = Counter()
     for statement in function.body:
-        inside = [inner for loop in loops_of(statement) for inner in loop.body] or [statement]
-        users.update({view.buffer.name for inner in inside for view in views_of(inner)})
+        users.update({view.buffer.name for inner in statements_in(statement) for view in views_of(inner)})
     return {name for name, count in users.items() if count == 1}

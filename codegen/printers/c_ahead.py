@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from codegen.ir import Fused, Loop, MatMul, Statement, Step, View, views_of, written
+from codegen.ir import Loop, MatMul, Step, views_of
+from codegen.walk import targets_of
 
 ROWS = 64  # rows that are summed up together: so many steps as make up these rows
 LEAST_COLUMNS = 4  # fewer are not worth a call of their own
@@ -42,17 +43,6 @@ def products_ahead(loop: Loop, private: Collection[str]) -> list[Ahead]:
             if ahead:
                 found.append(Ahead(statement, ahead, tuple(_rest(statement.left.buffer.columns, ahead))))
         seen |= {view.buffer.name for view in views_of(statement)}
-    return found
-
-
-def targets_of(body: Sequence[Statement]) -> list[View]:
-    """What the statements of a loop write."""
-    found = []
-    for statement in body:
-        if isinstance(statement, Fused):
-            found += [part.target for part in statement.parts]
-        elif (target := written(statement)) is not None:
-            found.append(target)
     return found
 
 

@@ -28,10 +28,13 @@ from codegen.ir import (
 from codegen.names import Namer
 from codegen.overlap import overlap
 from codegen.passes.fuse_pointwise import as_fused, iteration_space, memory_of
-from codegen.printers.c_ahead import ROWS, Ahead, products_ahead, targets_of
+from codegen.printers.c_ahead import ROWS, Ahead, products_ahead
 from codegen.printers.c_fused import FusedText
 from codegen.printers.c_support import SPELLED
 from codegen.printers.c_text import c_namer, comment_lines, index_text, suffix_of
+from codegen.printers.loops import shifted
+from codegen.printers.views import bound_text
+from codegen.walk import targets_of
 
 SIGNATURE = """
     real *const *memory, const real *parameters, const real *direction, real *gradient,
@@ -41,18 +44,10 @@ WIDEST_PANEL = 32  # columns of a panel of the widest vectors that c_support kno
 
 
 def is_compiled(statement: Statement) -> bool:
-    """Whether a statement outside of loops can be a part of a C function."""
-    if isinstance(statement, Loop | Staggered):
-        return all(_is_inside(inner) for loop in loops_of(statement) for inner in loop.body)
-    return isinstance(statement, Fused | Copy) or (isinstance(statement, Fill) and not statement.once)
-
-
-def _is_inside(statement: Statement) -> bool:
-    if isinstance(statement, MatMul):
-        return not statement.left.transposed and not overlap(statement.target, statement.left)
-    if isinstance(statement, Reduce):
-        return statement.kind in ("units", "logsumexp") and not statement.accumulate
-    return isinstance(statement, Fused | Copy | Fill)
+    """Whether a statement outside of loops is a part of a C function. Loops always are: NumPy has no text for them."""
+    if isinstance(statement, Fill):
+        return not statement.once
+    return isinstance(statement, Loop | Staggered | Fused | Copy)
 
 
 class RegionText:
@@ -65,7 +60,7 @@ class RegionText:
         self.private = private
         self.names = c_namer(dtype)
         self.names.taken |= {"memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector"}
-        self.names.taken |= {"first", "last", "chunk"}
+        self.names.taken |= {"first", "last", "chunk", "source", "sum", "largest"}
         self.chunked: set[str] = set()  # buffers of one step that hold those of a chunk
         self.ahead: dict[int, Ahead] = {}  # of the loop that is being written, by the product's identity
         self.summed: list[str] = []  # what is done ahead of each chunk
@@ -123,7 +118,9 @@ class RegionText:
         if isinstance(view.time, Step):
             row, wanted = self._row(view, view.time), f"{buffer.name[:40]}_t{_signed(view.time.offset)}_data"
         else:
-            row, wanted = _bound_text(view.time.start), f"{buffer.name[:40]}_from_{_named(view.time.start)}_data"
+            row = _bracketed(bound_text(view.time.start))
+            named = bound_text(view.time.start).replace(" + ", "_plus_")
+            wanted = f"{buffer.name[:40]}_from_{named}_data"
         if row == "0":
             return base
         name = self.names.name(("rows", buffer.name, view.time if isinstance(view.time, Step) else row), wanted)
@@ -168,8 +165,8 @@ class RegionText:
             return [*before, *comment_lines([statement.note]), head, *("    " + line for line in bodies[0]), "}"]
         result = [*before, *comment_lines([statement.note]), head]
         for shift, body in zip(statement.shifts, bodies, strict=True):
-            result.append(f"    if (1 <= step{_signed_sum(shift)} && step{_signed_sum(shift)} <= T) {{")
-            result.append(f"        const long t = step{_signed_sum(shift)};")
+            result.append(f"    if (1 <= {shifted('step', shift)} && {shifted('step', shift)} <= T) {{")
+            result.append(f"        const long t = {shifted('step', shift)};")
             result += ["        " + line for line in body]
             result.append("    }")
         return [*result, "}"]
@@ -215,6 +212,7 @@ class RegionText:
 
     def _matmul(self, statement: MatMul, before: list[str] | None, changed: set[str]) -> list[str]:
         left, right, target = statement.left, statement.right, statement.target
+        assert not left.transposed and not overlap(target, left), "a product that C has no text for"
         depth = left.columns
         name = self.names.name(("packed", len(self.packed)), f"packed_{right.label or right.buffer.name}")
         lines: list[str] = []
@@ -235,7 +233,7 @@ class RegionText:
         if split is None:
             return [*lines, whole]
         assert isinstance(left.time, Step)
-        row = _step_row(left.time).replace("t", "first")
+        row = _step_row(left.time, "first")
         sources = self._buffer(left.buffer) + (f" + {row} * batch * {left.buffer.columns}" if row != "0" else "")
         together = [sources, sides[1], name, self._buffer(target.buffer), sides[4]]
         self.summed += [
@@ -270,28 +268,26 @@ class RegionText:
 
     def _reduce(self, statement: Reduce) -> list[str]:
         """The sum, or the log-sum-exp, of the columns of each row."""
+        assert statement.kind in ("units", "logsumexp") and not statement.accumulate, "a sum that C has no text for"
         f = suffix_of(self.dtype)
         source, target = statement.source, statement.target
-        names = {word: self.names.name((word, len(self.names.names)), word) for word in ("source", "sum", "largest")}
-        values, total, largest = names["source"], names["sum"], names["largest"]
         row = index_text((source.buffer.columns, "row"), start=source.start)
         each = f"    for (long column = 0; column < {source.columns}; ++column) "
         if statement.kind == "units":
-            steps = [f"    real {total} = 0;", f"{each}{total} += {values}[column];"]
-            result = total
+            steps, result = ["    real sum = 0;", f"{each}sum += source[column];"], "sum"
         else:
             steps = [
-                f"    real {largest} = {values}[0], {total} = 0;",
-                f"{each}{largest} = {values}[column] > {largest} || {values}[column] != {values}[column]"
-                f" ? {values}[column] : {largest};",
-                f"{each}{total} += fast_exp({values}[column] - {largest});",
+                "    real largest = source[0], sum = 0;",
+                f"{each}largest = source[column] > largest || source[column] != source[column]"
+                " ? source[column] : largest;",
+                f"{each}sum += fast_exp(source[column] - largest);",
             ]
-            result = f"{largest} + log{f}({total})"
+            result = f"largest + log{f}(sum)"
         place = index_text((target.buffer.columns, "row"), start=target.start)
         return [
             *comment_lines(statement.note.split("; ")),
             f"for (long row = 0; row < {_rows_text(target)}; ++row) {{",
-            f"    const real *const {values} = {self.pointer(memory_of(source))} + {row};",
+            f"    const real *const source = {self.pointer(memory_of(source))} + {row};",
             *steps,
             f"    {self.pointer(memory_of(target))}[{place}] = {result};",
             "}",
@@ -319,8 +315,7 @@ class StepText(RegionText):
         return [self.name, f"{self.name}_pack"]
 
     def _row(self, view: View, time: Step) -> str:
-        now = f"(T{_signed_sum(time.offset)})" if time.offset else "T"
-        return f"({now} % {view.buffer.length.constant})"
+        return f"({_bracketed(shifted('T', time.offset))} % {view.buffer.length.constant})"
 
 
 class _LoopText(FusedText):
@@ -378,7 +373,7 @@ class _LoopText(FusedText):
 def _head(statement: Loop | Staggered) -> str:
     if isinstance(statement, Loop):
         return "for (long t = T; t >= 1; --t) {" if statement.backward else "for (long t = 1; t <= T; ++t) {"
-    first, last = str(1 - max(statement.shifts)), f"T{_signed_sum(-min(statement.shifts))}"
+    first, last = str(1 - max(statement.shifts)), shifted("T", -min(statement.shifts))
     if statement.backward:
         return f"for (long step = {last}; step >= {first}; --step) {{"
     return f"for (long step = {first}; step <= {last}; ++step) {{"
@@ -390,30 +385,20 @@ def _rows_text(view: View) -> str:
         return "1"
     rows = iteration_space(Fill(view, 0.0))[0]
     if isinstance(rows, tuple):
-        return f"{_bound_text(Bound(*rows))} * batch"
+        return f"{_bracketed(bound_text(Bound(*rows)))} * batch"
     return str(rows)
 
 
-def _bound_text(bound: Bound) -> str:
-    if bound.times == 0:
-        return str(bound.constant)
-    return "T" if bound.constant == 0 else f"(T{_signed_sum(bound.constant)})"
-
-
-def _named(bound: Bound) -> str:
-    return _bound_text(bound).strip("()").replace(" + ", "_plus_").replace(" - ", "_minus_")
-
-
-def _step_row(time: Step) -> str:
+def _step_row(time: Step, t: str = "t") -> str:
     """The row of a step in its sequence."""
-    shift = time.offset - 1
-    return "t" if shift == 0 else f"(t{_signed_sum(shift)})"
+    return _bracketed(shifted(t, time.offset - 1))
+
+
+def _bracketed(text: str) -> str:
+    """A sum in brackets, so that it may be a factor."""
+    return f"({text})" if " " in text else text
 
 
 def _signed(offset: int) -> str:
     """The time of row t - 1 + offset, for a name: 0 is t."""
     return "" if offset == 0 else f"_{'plus' if offset > 0 else 'minus'}_{abs(offset)}"
-
-
-def _signed_sum(number: int) -> str:
-    return "" if number == 0 else f" {'+' if number > 0 else '-'} {abs(number)}"

@@ -28,14 +28,14 @@ def loop_lines(loop: LoopText) -> list[str]:
 def staggered_lines(statement: Staggered, parts: Sequence[LoopText]) -> list[str]:
     """One loop in which each part runs at a t of its own, where this lies in 1..T."""
     first, last = 1 - max(statement.shifts), -min(statement.shifts)
-    moments = f"range({first}, {_shifted('T', last + 1)})"
+    moments = f"range({first}, {shifted('T', last + 1)})"
     if statement.backward:
-        moments = f"range({_shifted('T', last)}, {first - 1}, -1)"
+        moments = f"range({shifted('T', last)}, {first - 1}, -1)"
     lines = [line for part in parts for line in part.before]
     lines.append(f"    for step in {moments}:")
     for part, shift in zip(parts, statement.shifts, strict=True):
-        lines.append(f"        if 1 <= {_shifted('step', shift)} <= T:")
-        views = f"work.{part.steps}[{_shifted('step', shift - 1)}]"
+        lines.append(f"        if 1 <= {shifted('step', shift)} <= T:")
+        views = f"work.{part.steps}[{shifted('step', shift - 1)}]"
         one_line = f"{_listed(part.names)} = {views}"
         cut = [one_line] if len(one_line) <= 98 else ["(", *wrapped(part.names, 4), f") = {views}"]
         lines += indented([*(cut if part.names else []), *part.body], 12)
@@ -55,7 +55,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
-def _shifted(name: str, steps: int) -> str:
+def shifted(name: str, steps: int) -> str:
     """A number some steps on or back."""
     return name if steps == 0 else f"{name} {'+' if steps > 0 else '-'} {abs(steps)}"
 

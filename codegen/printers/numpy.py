@@ -41,7 +41,7 @@ class NumPyPrinter(StatementPrinter):
     """Prints Applies as ufunc calls with ``out=``. ``work`` is the workspace in the emitted functions."""
 
     xp = "np"
-    imports = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
+    imports: tuple[str, ...] = ("import threading", "from collections.abc import Mapping", "", "import numpy as np")
     needs = "numpy"
     product_size = 10**6
     loop_note = " (each call writes to its last argument)"

@@ -105,10 +105,9 @@ class Scaling:
         ``kernel.forward(params, scaling.scale(inputs))``, at the first steps too: one file to ship. Each input and
         output gets a node beside it, ``<name>_scaled``, in whose place the rest of the network stays as it was: the
         input reaches it, and it reaches the output, through a fixed diagonal edge and a bias. Parameters keep their
-        names; added are the biases ``offset_<name>``. The state of
-        the new network holds scaled values, under the names of the new nodes; ``graph.graph["scaled"]`` tells
-        ``rnngraph.prepare`` how to make them of samples. Outputs keep their loss's meaning only
-        where it is one of values: train before, fold to ship.
+        names; added are the biases ``offset_<name>``. The state of the new network holds scaled values, under the names
+        of the new nodes; ``graph.graph["scaled"]`` tells ``rnngraph.prepare`` how to make them of samples. Outputs keep
+        their loss's meaning only where it is one of values: train before, fold to ship.
 
         Raises DataError where an input or output is unknown to the scaling or has another size, GraphError for a bad
         graph.
