@@ -51,6 +51,13 @@ typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* A vector that several rows use is loaded once: compilers would rather load it anew for each. */
+#if defined(__x86_64__)
+#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
+#else
+#define IN_REGISTER(vector) (void)(vector)
+#endif
+
 /* A matrix in panels, so that a product reads it in order. Element (k, j) lies at k * row + j * column. */
 void pack(real *packed, const real *matrix, long depth, long columns, long row, long column)
 {
@@ -69,7 +76,7 @@ void pack(real *packed, const real *matrix, long depth, long columns, long row, 
 /* rows x PANEL numbers of a product. Few rows are summed in several chains, which need not wait for each other. */
 INLINE void tile(
     const int rows, const int chains, long depth, const real *left, long left_stride, const real *panel,
-    real *target, long target_stride, long width, int add)
+    real *target, long target_stride, long width, int add, const real *next)
 {
     vector sum[TILE_ROWS][2];
     UNROLL
@@ -79,10 +86,15 @@ INLINE void tile(
     }
     long k = 0;
     for (; k + chains <= depth; k += chains) {
+        __builtin_prefetch(next + k * PANEL);
         UNROLL
         for (int chain = 0; chain < chains; ++chain) {
-            const vector first = *(const vector *)(panel + (k + chain) * PANEL);
-            const vector second = *(const vector *)(panel + (k + chain) * PANEL + LANES);
+            vector first = *(const vector *)(panel + (k + chain) * PANEL);
+            vector second = *(const vector *)(panel + (k + chain) * PANEL + LANES);
+            if (rows > 1) {
+                IN_REGISTER(first);
+                IN_REGISTER(second);
+            }
             UNROLL
             for (int i = 0; i < rows; ++i) {
                 const real factor = left[i * left_stride + k + chain];
@@ -147,19 +159,28 @@ void product(
                 for (long i = top; i < bottom && part > 0;) {
                     const real *source = left + i * left_stride + start;
                     real *place = target + i * target_stride + j;
-                    if (bottom - i >= TILE_ROWS) {
-                        tile(TILE_ROWS, 1, part, source, left_stride, panel, place, target_stride, width, sum);
-                        i += TILE_ROWS;
-                    } else if (bottom - i >= 4) {
-                        tile(4, 1, part, source, left_stride, panel, place, target_stride, width, sum);
-                        i += 4;
-                    } else if (bottom - i >= 2) {
-                        tile(2, 3, part, source, left_stride, panel, place, target_stride, width, sum);
-                        i += 2;
-                    } else {
-                        tile(1, 4, part, source, left_stride, panel, place, target_stride, width, sum);
-                        i += 1;
+                    /* Rows left are shared out evenly, so that no tile is thin. */
+                    const long left_rows = bottom - i, tiles = (left_rows + TILE_ROWS - 1) / TILE_ROWS;
+                    const long height_of_tile = (left_rows + tiles - 1) / tiles;
+                    switch (height_of_tile) {
+#define TILE(rows, chains) \
+    tile(rows, chains, part, source, left_stride, panel, place, target_stride, width, sum, panel + height * PANEL)
+                    case 1: TILE(1, 4); break;
+                    case 2: TILE(2, 3); break;
+                    case 3: TILE(3, 2); break;
+                    case 4: TILE(4, 1); break;
+                    case 5: TILE(5, 1); break;
+                    case 6: TILE(6, 1); break;
+#if TILE_ROWS > 6
+                    case 7: TILE(7, 1); break;
+                    case 8: TILE(8, 1); break;
+                    case 9: TILE(9, 1); break;
+                    case 10: TILE(10, 1); break;
+                    case 11: TILE(11, 1); break;
+                    case 12: TILE(12, 1); break;
+#endif
                     }
+                    i += height_of_tile;
                 }
             }
         }
