@@ -25,7 +25,7 @@ from codegen.load import load_source
 from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import SIGNATURE
-from codegen.printers.c_support import core_text, products_text
+from codegen.printers.c_support import common_text, core_text
 from rnngraph import zoo
 
 Array = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def core(dtype: str, *functions: str) -> Any:
     source = "\n".join(
         [
             *(f"import {name}" for name in IMPORTS),
-            f"PRODUCTS = {products_text(dtype)!r}",
+            f"COMMON = {common_text(dtype)!r}",
             f"CORE = {core_text(dtype, list(functions))!r}",
             f"CORE_FUNCTIONS = {names!r}",
             LIBRARY,
@@ -57,9 +57,7 @@ def core(dtype: str, *functions: str) -> Any:
 
 @BOTH
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_err_by_few_units_in_the_last_place(
-    name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_functions_err_by_few_units_in_the_last_place(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CFLAGS")  # as they are used
     exact, spelled, arguments, errors = FUNCTIONS[name]
     limit, most = (pair[dtype == "float64"] for pair in (arguments, errors))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from codegen.ir import ONCE, Buffer, Function, Fused, Loop, Staggered, Statement, views_of
+from codegen.ir import ONCE, Buffer, Function, Fused, Loop, MatMul, Reduce, Staggered, Statement, Store, views_of
 from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
-from codegen.printers.c_ahead import ROWS
 from codegen.printers.c_library import IMPORTS, LIBRARY
-from codegen.printers.c_loops import VECTORS, RegionText, StepText, is_compiled
-from codegen.printers.c_support import core_text, products_text
+from codegen.printers.c_loops import RegionText, StepText, is_compiled
+from codegen.printers.c_places import VECTORS
+from codegen.printers.c_support import common_text, core_text
 from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
 from codegen.printers.views import wrapped
 from codegen.program import Program
-from codegen.walk import statements_in
+from codegen.walk import statements_in, targets_of
 
 PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
 
@@ -34,7 +34,16 @@ class CPrinter(NumPyPrinter):
     def __init__(self, program: Program) -> None:
         self.regions: list[RegionText] = []
         super().__init__(program)
-        self.module_names.taken |= {*IMPORTS, "importlib", "CORE", "PRODUCTS", "FLAGS", "CORE_FUNCTIONS"}
+        self.module_names.taken |= {
+            *IMPORTS,
+            "concurrent",
+            "importlib",
+            "CORE",
+            "COMMON",
+            "FLAGS",
+            "CORE_FUNCTIONS",
+            "THREADS",
+        }
 
     def prepare(self, function: Function) -> Function:
         """Pointwise statements of one shape become one loop; what stands outside of C is that of NumPy."""
@@ -45,34 +54,46 @@ class CPrinter(NumPyPrinter):
         core = core_text(self.program.dtype, [region.text() for region in self.regions])
         names = [name for region in self.regions for name in region.functions]
         listed = "\n".join(f"    {name!r}," for name in names)
-        source = f'\nPRODUCTS = r"""\n{products_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
+        source = f'\nCOMMON = r"""\n{common_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
         source += f"CORE_FUNCTIONS = (\n{listed}\n)\n"
         return [*super().extra_parts(), source + LIBRARY]
 
     def _start(self, function: Function) -> None:
         super()._start(function)
         self._given: set[str] = set()  # C reads the workspace alone
-        self._private = _private_buffers(function)
+        self._users = _users(function)
         self._compiled: list[RegionText] = []
 
     def lines(self, statements: Sequence[Statement]) -> list[str]:
         """Statements outside of loops: runs of those that C can do as calls, the others as NumPy has them."""
         result: list[str] = []
         run: list[Statement] = []
-        for statement in (*statements, None):
-            if statement is not None and is_compiled(statement):
+        after: list[Statement] = []  # totals of what the run computes: they come after it
+
+        def finish() -> None:
+            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul) for each in run)
+            result.extend(self._call(run) if worth else super(CPrinter, self).lines(run))
+            result.extend(super(CPrinter, self).lines(after))
+            run.clear()
+            after.clear()
+
+        for statement in statements:
+            summed = {view.buffer.name for total in after for view in views_of(total)}
+            if is_compiled(statement):
+                if any(view.buffer.name in summed for view in targets_of(statements_in(statement))):
+                    finish()
                 run.append(statement)
-                continue
-            worth = any(isinstance(each, Loop | Staggered | Fused) for each in run)
-            result += self._call(run) if worth else super().lines(run)
-            run = []
-            if statement is not None:
+            elif run and _is_total(statement):
+                after.append(statement)
+            else:
+                finish()
                 result += super().lines([statement])
+        finish()
         return result
 
     def _call(self, run: Sequence[Statement]) -> list[str]:
         name = f"{self.function.name}_{len(self._compiled) + 1}"
-        region = RegionText(name, self.program.dtype, run, self._private)
+        region = RegionText(name, self.program.dtype, run, self._users)
         notes = [note for statement in run for note in self._note(statement.note, "    ")]
         steps = "1" if self.function.name == "stream" else "T"
         return [*notes, f"    _core.{name}({self._arguments(region)}, {steps}, batch)"]
@@ -81,8 +102,10 @@ class CPrinter(NumPyPrinter):
         """What a region's functions are given, but for the lengths."""
         self.regions.append(region)
         self._compiled.append(region)
-        vectors = [f"_address({PASSED[storage]})" if storage in region.vectors else "None" for storage in VECTORS]
-        table = f"work.memory_{len(self._compiled)}" if region.memory or region.packed else "None"
+        vectors = [
+            f"_address({PASSED[storage]})" if storage in region.places.vectors else "None" for storage in VECTORS
+        ]
+        table = f"work.memory_{len(self._compiled)}" if region.places.memory or region.places.scratch else "None"
         return f"{table}, {', '.join(vectors)}"
 
     def _loop(self, loop: Loop, in_order: bool) -> LoopText:
@@ -99,11 +122,12 @@ class CPrinter(NumPyPrinter):
         return LoopText(before, ["row"], self._steps(1), ["advance(*arguments, row, batch)"])
 
     def _allocations(self, copied: str = ONCE) -> list[str]:
-        """Packed matrices, too."""
+        """Packed matrices and what gradients are summed up in, too."""
+        times = {"one": "", "each": "THREADS * ", "others": "(THREADS - 1) * "}
         packed = [
-            f"        self.{name}_{number} = np.empty({size}, DTYPE)"
+            f"        self.{name}_{number} = np.empty({times[whose]}{size}, DTYPE)"
             for number, region in enumerate(self._compiled, start=1)
-            for name, size in region.packed
+            for name, (size, whose) in region.places.scratch.items()
         ]
         return [*super()._allocations(copied), *packed]
 
@@ -113,17 +137,18 @@ class CPrinter(NumPyPrinter):
         if self.function.name == "stream":
             lines.append(f"        self.{self._steps(1)} = [(row,) for row in range(ROWS)]")
         for number, region in enumerate(self._compiled, start=1):
-            arrays = [self._array(buffer) for buffer in region.memory.values()]
-            arrays += [f"self.{name}_{number}" for name, _ in region.packed]
+            arrays = [self._array(buffer) for buffer in region.places.memory.values()]
+            arrays += [f"self.{name}_{number}" for name in region.places.scratch]
             if arrays:
                 lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
-        """Some buffers of one step hold those of a chunk of steps."""
-        if any(buffer.name in region.chunked for region in self._compiled):
-            name = self.views.buffer(buffer)
-            return [(name, f"np.zeros((max({ROWS} // batch, 1), batch, {buffer.columns}), DTYPE)")]
+        """Some buffers hold the steps of a chunk."""
+        for region in self._compiled:
+            if (rows := region.chunked.get(buffer.name)) is not None:
+                name = self.views.buffer(buffer)
+                return [(name, f"np.zeros((max({rows} // batch, 1), batch, {buffer.columns}), DTYPE)")]
         return super().allocation(buffer)
 
     def _array(self, buffer: Buffer) -> str:
@@ -131,9 +156,16 @@ class CPrinter(NumPyPrinter):
         return name if buffer.storage == "constant" else f"self.{name}"
 
 
-def _private_buffers(function: Function) -> set[str]:
-    """The buffers that one statement outside of loops, or one loop, alone touches."""
+def _is_total(statement: Statement) -> bool:
+    """Whether it makes a number of whole arrays, or gives one to the caller: nothing in C reads such a number."""
+    if isinstance(statement, Reduce):
+        return statement.kind == "all"
+    return isinstance(statement, Store) and statement.what == "loss"
+
+
+def _users(function: Function) -> Counter[str]:
+    """How many statements touch a buffer; a loop is one."""
     users: Counter[str] = Counter()
     for statement in function.body:
         users.update({view.buffer.name for inner in statements_in(statement) for view in views_of(inner)})
-    return {name for name, count in users.items() if count == 1}
+    return users

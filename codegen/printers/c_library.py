@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LIBRARY = r'''
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-pthread")
 
 
 def _compiler():
@@ -45,28 +45,49 @@ def _cache_folder():
 
 
 def _load_core():
-    """The shared library of CORE and PRODUCTS, compiled unless the cache has it. CFLAGS may add to the flags."""
+    """The shared library of CORE and COMMON, compiled unless the cache has it. CFLAGS may add to the flags."""
     compiler = [*_compiler(), *FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
     machine = _run([*compiler, "-dM", "-E", "-x", "c", "-"])  # the compiler's version, the machine's instructions
     folder = _cache_folder()
 
-    def built(text, ending, *options):
-        digest = hashlib.sha256("\n".join((text, machine, *compiler, *options)).encode("utf-8")).hexdigest()[:32]
+    def kept(ending, make, *texts):
+        """The path of a file in the cache, which ``make`` writes where it is missing."""
+        digest = hashlib.sha256("\n".join((machine, *compiler, *texts)).encode("utf-8")).hexdigest()[:32]
         path = os.path.join(folder, digest + ending)
         if not os.path.exists(path):
             with tempfile.TemporaryDirectory(dir=folder) as place:
-                source, result = os.path.join(place, "core.c"), os.path.join(place, "core")
-                with open(source, "w", encoding="utf-8") as file:
-                    file.write(text)
-                _run([*compiler, "-o", result, source, *options])
-                os.replace(result, path)  # at once: other processes see all of it or nothing
+                make(os.path.join(place, "made" + ending), *texts)
+                os.replace(os.path.join(place, "made" + ending), path)  # at once: other processes see all or nothing
         return path
 
-    core = ctypes.CDLL(built(CORE, ".so", "-shared", built(PRODUCTS, ".o", "-c"), "-lm"))
+    def compile_text(result, text):
+        source = result.removesuffix(".o") + ".c"
+        with open(source, "w", encoding="utf-8") as file:
+            file.write(text)
+        _run([*compiler, "-c", "-o", result, source])
+
+    def link(result, common, core):
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            shared = pool.submit(kept, ".o", compile_text, common)
+            own = result.removesuffix(".so") + ".o"
+            compile_text(own, core)
+        _run([*compiler, "-shared", "-o", result, own, shared.result(), "-lm"])
+
+    core = ctypes.CDLL(kept(".so", link, COMMON, CORE))
     for name in CORE_FUNCTIONS:
         getattr(core, name).argtypes = (*(ctypes.c_void_p,) * 4, ctypes.c_long, ctypes.c_long)
         getattr(core, name).restype = None
+    core.use_threads.argtypes, core.use_threads.restype = (ctypes.c_long,), None
+    core.use_threads(THREADS)
     return core
+
+
+def _threads():
+    """How many threads calls may use: RNNGRAPH_THREADS, else OMP_NUM_THREADS, else one for each core of the process."""
+    for name in ("RNNGRAPH_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdigit():
+            return max(int(os.environ[name]), 1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory(*arrays):
@@ -78,6 +99,18 @@ def _address(array):
     return array.__array_interface__["data"][0]
 
 
+THREADS = _threads()
 _core = _load_core()
 '''
-IMPORTS = ("ctypes", "hashlib", "importlib.util", "os", "shlex", "shutil", "subprocess", "sys", "tempfile")
+IMPORTS = (
+    "concurrent.futures",
+    "ctypes",
+    "hashlib",
+    "importlib.util",
+    "os",
+    "shlex",
+    "shutil",
+    "subprocess",
+    "sys",
+    "tempfile",
+)

@@ -1,10 +1,9 @@
-"""The C text that every compiled core begins with: products with packed matrices, exp and tanh.
-
-It wants a compiler with vector types (gcc, clang) and no instruction set in particular: the width of a vector is what
-the compiler says that the machine has. The products are a file of their own, compiled once for all cores.
-"""
+"""The C text that every compiled core begins with: what it calls of the text compiled once for all, exp and tanh."""
 
 from __future__ import annotations
+
+from codegen.printers.c_products import PRODUCTS
+from codegen.printers.c_team import TEAM
 
 COMMON = r"""
 #include <math.h>
@@ -25,172 +24,33 @@ HIDDEN void pack(real *packed, const real *matrix, long depth, long columns, lon
 HIDDEN void product(
     long rows, long from, long to, long depth, long columns, const real *left, long left_stride, const real *packed,
     real *target, long target_stride, int add);
-"""
+HIDDEN void gradient_product(
+    long steps, long rows, long left_columns, long right_columns, const real *left, long left_step, long left_stride,
+    const real *right, long right_step, long right_stride, real *scratch, real *target, long target_stride, int add);
 
-PRODUCTS = r"""
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#define TILE_ROWS 12
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#define TILE_ROWS 6
-#else
-#define VECTOR_BYTES 16
-#define TILE_ROWS 6
-#endif
-#define LANES ((long)(VECTOR_BYTES / sizeof(real)))
-#define PANEL (2 * LANES) /* columns of a packed matrix that lie together: two vectors */
-#define MOST_DEPTH 256    /* rows of a panel that stay in the first cache */
-#define MOST_ROWS 192     /* rows of the left side that stay in the second */
-typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+struct team {
+    long threads, waiting, round, started;
+};
+typedef void part_function(
+    real *const *memory, const real *parameters, const real *direction, real *gradient, long T, long batch, long thread,
+    struct team *team);
+HIDDEN void run_team(
+    part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
+    long batch, double operations);
+HIDDEN void meet(struct team *team);
+HIDDEN void add_partial_sums(
+    long rows, long columns, real *target, long target_stride, const real *partial, long thread, struct team *team);
 
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
-/* A vector that several rows use is loaded once: compilers would rather load it anew for each. */
-#if defined(__x86_64__)
-#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
-#else
-#define IN_REGISTER(vector) (void)(vector)
-#endif
-
-/* A matrix in panels, so that a product reads it in order. Element (k, j) lies at k * row + j * column. */
-void pack(real *packed, const real *matrix, long depth, long columns, long row, long column)
+/* Where the part of a thread begins, of ``all`` rows. */
+INLINE UNUSED long share(long all, long thread, const struct team *team)
 {
-    for (long first = 0; first < depth; first += MOST_DEPTH) {
-        const long last = first + MOST_DEPTH < depth ? first + MOST_DEPTH : depth;
-        for (long panel = 0; panel < columns; panel += PANEL) {
-            for (long k = first; k < last; ++k) {
-                for (long j = panel; j < panel + PANEL; ++j) {
-                    *packed++ = j < columns ? matrix[k * row + j * column] : (real)0;
-                }
-            }
-        }
-    }
-}
-
-/* rows x PANEL numbers of a product. Few rows are summed in several chains, which need not wait for each other. */
-INLINE void tile(
-    const int rows, const int chains, long depth, const real *left, long left_stride, const real *panel,
-    real *target, long target_stride, long width, int add, const real *next)
-{
-    vector sum[TILE_ROWS][2];
-    UNROLL
-    for (int i = 0; i < rows * chains; ++i) {
-        sum[i][0] = (vector){0};
-        sum[i][1] = (vector){0};
-    }
-    long k = 0;
-    for (; k + chains <= depth; k += chains) {
-        __builtin_prefetch(next + k * PANEL);
-        UNROLL
-        for (int chain = 0; chain < chains; ++chain) {
-            vector first = *(const vector *)(panel + (k + chain) * PANEL);
-            vector second = *(const vector *)(panel + (k + chain) * PANEL + LANES);
-            if (rows > 1) {
-                IN_REGISTER(first);
-                IN_REGISTER(second);
-            }
-            UNROLL
-            for (int i = 0; i < rows; ++i) {
-                const real factor = left[i * left_stride + k + chain];
-                sum[chain * rows + i][0] += factor * first;
-                sum[chain * rows + i][1] += factor * second;
-            }
-        }
-    }
-    for (; k < depth; ++k) {
-        UNROLL
-        for (int i = 0; i < rows; ++i) {
-            const real factor = left[i * left_stride + k];
-            sum[i][0] += factor * *(const vector *)(panel + k * PANEL);
-            sum[i][1] += factor * *(const vector *)(panel + k * PANEL + LANES);
-        }
-    }
-    UNROLL
-    for (int i = rows; i < rows * chains; ++i) {
-        sum[i % rows][0] += sum[i][0];
-        sum[i % rows][1] += sum[i][1];
-    }
-    if (width >= PANEL) {
-        UNROLL
-        for (int i = 0; i < rows; ++i) {
-            vector *place = (vector *)(target + i * target_stride);
-            vector *beside = (vector *)(target + i * target_stride + LANES);
-            if (add) {
-                sum[i][0] += *place;
-                sum[i][1] += *beside;
-            }
-            *place = sum[i][0];
-            *beside = sum[i][1];
-        }
-        return;
-    }
-    UNROLL
-    for (int i = 0; i < rows; ++i) {
-        real last[PANEL];
-        memcpy(last, sum[i], sizeof last);
-        for (long j = 0; j < width; ++j) {
-            target[i * target_stride + j] = add ? target[i * target_stride + j] + last[j] : last[j];
-        }
-    }
-}
-
-/* target = left @ matrix, or target += left @ matrix with `add`, for the rows from..to - 1 of the packed matrix. */
-void product(
-    long rows, long from, long to, long depth, long columns, const real *left, long left_stride, const real *packed,
-    real *target, long target_stride, int add)
-{
-    for (long top = 0; top < rows; top += MOST_ROWS) {
-        const long bottom = top + MOST_ROWS < rows ? top + MOST_ROWS : rows;
-        const real *block = packed;
-        for (long first = 0; first < to; first += MOST_DEPTH) {
-            const long height = depth - first < MOST_DEPTH ? depth - first : MOST_DEPTH;
-            const long start = from > first ? from : first;
-            const long part = (to < first + height ? to : first + height) - start;
-            const int sum = add || start > from;
-            for (long j = 0; j < columns; j += PANEL, block += height * PANEL) {
-                const real *panel = block + (start - first) * PANEL;
-                const long width = columns - j;
-                for (long i = top; i < bottom && part > 0;) {
-                    const real *source = left + i * left_stride + start;
-                    real *place = target + i * target_stride + j;
-                    /* Rows left are shared out evenly, so that no tile is thin. */
-                    const long left_rows = bottom - i, tiles = (left_rows + TILE_ROWS - 1) / TILE_ROWS;
-                    const long height_of_tile = (left_rows + tiles - 1) / tiles;
-                    switch (height_of_tile) {
-#define TILE(rows, chains) \
-    tile(rows, chains, part, source, left_stride, panel, place, target_stride, width, sum, panel + height * PANEL)
-                    case 1: TILE(1, 4); break;
-                    case 2: TILE(2, 3); break;
-                    case 3: TILE(3, 2); break;
-                    case 4: TILE(4, 1); break;
-                    case 5: TILE(5, 1); break;
-                    case 6: TILE(6, 1); break;
-#if TILE_ROWS > 6
-                    case 7: TILE(7, 1); break;
-                    case 8: TILE(8, 1); break;
-                    case 9: TILE(9, 1); break;
-                    case 10: TILE(10, 1); break;
-                    case 11: TILE(11, 1); break;
-                    case 12: TILE(12, 1); break;
-#endif
-                    }
-                    i += height_of_tile;
-                }
-            }
-        }
-    }
+    return all * thread / team->threads;
 }
 """
 
 # Coefficients of exp: Cephes, S. Moshier; of tanh: minimax polynomials. No branches, so that loops over these functions
-# become vector code; errors are about 2 units in the last place at most, as those of glibc's tanhf. The power of two is made from the exponent's bits, in two factors, so that the range is
-# that of the type.
+# become vector code; errors are about 2 units in the last place at most, as those of glibc's tanhf. The power of two is
+# made from the exponent's bits, in two factors in exp, so that the range is that of the type.
 FUNCTIONS = {
     "float32": r"""
 INLINE float power_of_two(int32_t exponent)
@@ -313,9 +173,9 @@ INLINE UNUSED double fast_tanh(double x)
 SPELLED = {"tanh": "fast_tanh({0})", "exp": "fast_exp({0})"}
 
 
-def products_text(dtype: str) -> str:
-    """The C source of the products."""
-    return _typed(dtype) + COMMON + PRODUCTS
+def common_text(dtype: str) -> str:
+    """The C source of what all cores of a type share."""
+    return _typed(dtype) + COMMON + PRODUCTS + TEAM
 
 
 def core_text(dtype: str, functions: list[str]) -> str:
