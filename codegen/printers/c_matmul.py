@@ -75,7 +75,8 @@ class MatrixText:
         start = self.places.start(target, "first")
         result = f"{sums} + {start} * {target.buffer.columns}" if start != "0" else sums
         rows = f"(last - first + 1) * {self.places.count(target)}"
-        return [self._call(rows, part, place, result, number > 0) for number, part in enumerate(split.ahead)]
+        calls = [self._call(rows, part, place, result, number > 0) for number, part in enumerate(split.ahead)]
+        return [line for call in calls for line in call.replace(f" {place},", f"\n    {place},", 1).split("\n")]
 
     def _call(self, rows: str, part: tuple[int, int], left: str, target: str, add: bool) -> str:
         depth, columns = self.product.left.columns, self.product.target.columns
@@ -109,15 +110,14 @@ class GradientText:
         target, stride = self._target()
         place, beside = self.places.place(_upright(left)), self.places.place(right)
         columns = f"share({self.columns}, thread + 1, team) - column"
-        call = (
-            f"gradient_product(1, all, {self.depth}, {columns}, {place}, 0, {left.buffer.columns}, {beside} + column,"
-            f" 0, {right.buffer.columns}, {self.scratch} + thread * {self.size}, {target} + column, {stride},"
-            f" {int(self.product.accumulate)});"
-        )
         return [
             *comment_lines(self.product.note.split("; ")),
             f"const long column = share({self.columns}, thread, team);",
-            call,
+            "gradient_product(",
+            f"    1, all, {self.depth}, {columns},",
+            f"    {place}, 0, {left.buffer.columns},",
+            f"    {beside} + column, 0, {right.buffer.columns},",
+            f"    {self.scratch} + thread * {self.size}, {target} + column, {stride}, {int(self.product.accumulate)});",
         ]
 
     def partial(self) -> list[str]:
@@ -145,8 +145,10 @@ class GradientText:
         target_stride = f"thread == 0 ? {stride} : {self.columns}" if stride != self.columns else str(stride)
         return [
             *comment_lines(self.product.note.split("; ")),
-            f"gradient_product(last - first + 1, rows, {self.depth}, {self.columns}, {', '.join(sides)},"
-            f" {self.scratch} + thread * {self.size}, {self.sums}, {target_stride}, {add});",
+            "gradient_product(",
+            f"    last - first + 1, rows, {self.depth}, {self.columns},",
+            *(f"    {side}," for side in sides),
+            f"    {self.scratch} + thread * {self.size}, {self.sums}, {target_stride}, {add});",
         ]
 
     def together(self) -> str:
