@@ -32,10 +32,10 @@ Array = npt.NDArray[Any]
 pytestmark = pytest.mark.usefixtures("c_compiler")
 
 # The exact function, its name in C, the largest argument and the error in units of the last place, for both types. Of
-# the C library's tanhf that is 2.2.
+# the C library's tanhf it is 2.2.
 FUNCTIONS = {
     "exp": (np.exp, "fast_exp", (87.0, 700.0), (2.0, 2.0)),
-    "tanh": (np.tanh, "fast_tanh", (12.0, 25.0), (2.2, 2.2)),
+    "tanh": (np.tanh, "fast_tanh", (12.0, 25.0), (2.0, 2.2)),
 }
 BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
 

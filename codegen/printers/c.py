@@ -1,4 +1,4 @@
-"""ir.Program -> a NumPy module whose loops over t and pointwise statements are C, compiled when it is imported."""
+"""ir.Program -> a NumPy module whose loops over t, products and pointwise statements are C, compiled on import."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def print_c(program: Program) -> str:
 
 
 class CPrinter(NumPyPrinter):
-    """Runs of loops and pointwise statements become one call of a C function each, and so does a stream's step."""
+    """Runs of loops, products and pointwise statements become one call of a C function each; so does a stream's step."""
 
     imports = (*(f"import {name}" for name in IMPORTS), *NumPyPrinter.imports)
     needs = "numpy and a C compiler"

@@ -176,7 +176,7 @@ class RegionText:
         head = ["const long from = 0, rows = batch;"] if alone else _shares(Bound(1))
         text = [*comment_lines([statement.note]), "{", *("    " + line for line in (*head, *lines)), "}"]
         self._phase(ONCE if alone else SHARED, text)
-        if gradients:
+        if gradients and not alone:
             self._phase(SHARED, self._block([], lambda: [each.together() for each in gradients]))
 
     def _private(self) -> set[str]:
@@ -187,13 +187,11 @@ class RegionText:
         rows = ROWS_BEHIND if behind else ROWS_AHEAD
         self.places.chunked |= {each.product.target.buffer.name: rows for each in ahead}
         for name in {view.buffer.name for each in behind for view in (each.left, each.right)}:
-            touching = [each for each in behind if name in (each.left.buffer.name, each.right.buffer.name)]
-            views = [view for inner in statements_in(statement) for view in views_of(inner) if view.buffer.name == name]
-            views += [view for each in touching for view in (each.left, each.right) if view.buffer.name == name]
-            mine = len(touching) + any(
-                view.buffer.name == name for inner in statements_in(statement) for view in views_of(inner)
-            )
-            if self.users[name] == mine and len({view.time for view in views}) == 1:
+            inside = [view for each in statements_in(statement) for view in views_of(each) if view.buffer.name == name]
+            sides = [[view for view in (each.left, each.right) if view.buffer.name == name] for each in behind]
+            mine = bool(inside) + sum(map(bool, sides))
+            times = {view.time for views in (inside, *sides) for view in views}
+            if self.users[name] == mine and len(times) == 1:
                 self.places.chunked[name] = rows
 
     # Statements within loops.

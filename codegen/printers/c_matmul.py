@@ -55,35 +55,27 @@ class MatrixText:
             return VECTORS[buffer.storage], start + buffer.offset
         return self.places.hold(buffer), start
 
-    def call(self, rows: str | None = None, part: tuple[int, int] | None = None, add: bool | None = None) -> str:
+    def call(self, part: tuple[int, int] | None = None, add: bool | None = None) -> str:
         """The product, or that with a part of the sources."""
         left, target = self.product.left, self.product.target
-        return self._call(
-            rows or self.places.count(target),
-            part or (0, left.columns),
-            self.places.place(left),
-            self.places.place(target),
-            self.product.accumulate if add is None else add,
-        )
+        add = self.product.accumulate if add is None else add
+        places = self.places.place(left), self.places.place(target)
+        return self._call(self.places.count(target), part or (0, left.columns), *places, add)
 
     def ahead(self, split: Ahead) -> list[str]:
         """What is summed up ahead for the steps first..last."""
         left, target = self.product.left, self.product.target
-        sources, sums = self.places.hold(left.buffer), self.places.hold(target.buffer)
-        start = self.places.start(left, "first")
-        place = f"{sources} + {start} * {left.buffer.columns}" if start != "0" else sources
-        start = self.places.start(target, "first")
-        result = f"{sums} + {start} * {target.buffer.columns}" if start != "0" else sums
         rows = f"(last - first + 1) * {self.places.count(target)}"
-        calls = [self._call(rows, part, place, result, number > 0) for number, part in enumerate(split.ahead)]
-        return [line for call in calls for line in call.replace(f" {place},", f"\n    {place},", 1).split("\n")]
+        places = self.places.first(left), self.places.first(target)
+        calls = [self._call(rows, part, *places, number > 0, "\n    ") for number, part in enumerate(split.ahead)]
+        return [line for call in calls for line in call.split("\n")]
 
-    def _call(self, rows: str, part: tuple[int, int], left: str, target: str, add: bool) -> str:
+    def _call(self, rows: str, part: tuple[int, int], left: str, target: str, add: bool, before_left: str = " ") -> str:
         depth, columns = self.product.left.columns, self.product.target.columns
         strides = self.product.left.buffer.columns, self.product.target.buffer.columns
         return (
-            f"product({rows}, {part[0]}, {part[1]}, {depth}, {columns}, {left}, {strides[0]}, {self.name}, {target},"
-            f" {strides[1]}, {int(add)});"
+            f"product({rows}, {part[0]}, {part[1]}, {depth}, {columns},{before_left}{left}, {strides[0]},"
+            f" {self.name}, {target}, {strides[1]}, {int(add)});"
         )
 
 
@@ -133,14 +125,10 @@ class GradientText:
     def chunk(self, behind: Behind, started: str) -> list[str]:
         """The steps first..last of a loop, of which ``started`` says whether others came before."""
         _, stride = self._target()
-        left, right = behind.left, behind.right
         sides = []
-        for view in (left, right):
-            base, start = self.places.hold(view.buffer), self.places.start(view, "first")
-            place = base if start == "0" else f"{base} + {start} * {view.buffer.columns}"
+        for view in (behind.left, behind.right):
             rows = "rows" if view.buffer.name in self.places.chunked else "batch"
-            place = f"{place} + {view.start}" if view.start else place
-            sides.append(f"{place}, {rows} * {view.buffer.columns}, {view.buffer.columns}")
+            sides.append(f"{self.places.first(view)}, {rows} * {view.buffer.columns}, {view.buffer.columns}")
         add = f"thread == 0 || {started}" if self.product.accumulate else started
         target_stride = f"thread == 0 ? {stride} : {self.columns}" if stride != self.columns else str(stride)
         return [

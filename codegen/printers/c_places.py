@@ -92,6 +92,12 @@ class Places:
         pointer = self.pointer(memory_of(view))
         return f"{pointer} + {start}" if start else pointer
 
+    def first(self, view: View) -> str:
+        """The address of the first element of a loop's view at the first step of a chunk."""
+        base, start = self.hold(view.buffer), self.start(view, "first")
+        rows = [] if start == "0" else [f"{start} * {view.buffer.columns}"]
+        return " + ".join([base, *rows, *([str(view.start)] if view.start else [])])
+
     def count(self, view: View) -> str:
         """How many rows of a view a thread has."""
         if not has_rows(view.buffer):
@@ -112,7 +118,7 @@ class RingPlaces(Places):
 
 def has_rows(buffer: Buffer) -> bool:
     """Whether it has a row for each sequence of the batch."""
-    return buffer.shape in ("sequence", "step", "stack")
+    return buffer.shape in ("sequence", "step")
 
 
 def rows_of(view: View) -> Bound:

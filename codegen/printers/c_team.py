@@ -40,7 +40,7 @@ void run_team(
 #include <pthread.h>
 #include <sched.h>
 
-/* Until `number` is other than `old`: soon in most cases, so that a thread goes to sleep only after some time. */
+/* Until `number` is other than `old`: soon in most cases, so the core is offered to others only after some time. */
 static void wait_while(const long *number, long old)
 {
     for (long turns = 0; __atomic_load_n(number, __ATOMIC_ACQUIRE) == old; ++turns) {
