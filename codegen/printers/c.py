@@ -26,7 +26,7 @@ def print_c(program: Program) -> str:
 
 
 class CPrinter(NumPyPrinter):
-    """Runs of loops, products and pointwise statements become one call of a C function each; so does a stream's step."""
+    """Runs of loops, products and pointwise statements become a call of a C function each; so does a stream's step."""
 
     imports = (*(f"import {name}" for name in IMPORTS), *NumPyPrinter.imports)
     needs = "numpy and a C compiler"
