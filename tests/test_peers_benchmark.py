@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from toy_competitors import absent, allocate, double, dying, failing, wrong
 
 from benchmarks.harness import UnequalError, require_equal
 from benchmarks.peers import command, jax_scan, memory, onnx_session, ours, table, torch_layers, torch_loops
@@ -84,32 +84,6 @@ def test_a_wrong_parameter_of_a_peer_is_noticed(parameter: str, monkeypatch: pyt
     monkeypatch.setattr(torch_layers, "make", planted)
     with pytest.raises(UnequalError, match="lstm, forward: torch"):
         compare(CASES["lstm"], torch_layers.setup, "torch")
-
-
-def double(case: Case) -> dict[str, Task]:
-    x = make(case).x
-    return {FORWARD: Task(lambda: 2 * x, lambda y: [y])}
-
-
-def absent(case: Case) -> dict[str, Task]:
-    raise UnavailableError("it is not installed")
-
-
-def failing(case: Case) -> dict[str, Task]:
-    raise ZeroDivisionError("a mistake")
-
-
-def dying(case: Case) -> dict[str, Task]:
-    return {FORWARD: Task(lambda: os._exit(3), lambda _: [])}
-
-
-def wrong(case: Case) -> dict[str, Task]:
-    x = make(case).x
-    return {FORWARD: Task(lambda: 2 * x + 1e-2, lambda y: [y])}
-
-
-def allocate(case: Case) -> dict[str, Task]:
-    return {GRADIENT: Task(lambda: np.ones(case.T * 10**6, np.int8), lambda y: [y])}
 
 
 def work(*setups: Setup) -> Work:
