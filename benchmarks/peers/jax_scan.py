@@ -1,8 +1,7 @@
-"""JAX: `lax.scan` under `jit`, the best of several unrollings; with longer delays also of two forms of the past."""
+"""JAX: `lax.scan` under `jit`, the best of several unrollings and, with longer delays, of two forms of the past."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -28,40 +27,45 @@ def import_jax() -> Any:
     return jax
 
 
-def setup(case: Case, unrollings: tuple[int, ...] = UNROLLINGS) -> dict[str, Task]:
-    """The tasks: each its quickest form."""
+def setup(case: Case, unrollings: Sequence[int] = UNROLLINGS) -> dict[str, Task]:
+    """The tasks: each in its quickest form."""
     jax = import_jax()
-    forms = ("five arrays", "one array") if case.network == "delayed" else ("",)
-    tried = [
-        (form, unroll) for form, unroll in itertools.product(forms, unrollings) if form != "one array" or unroll == 1
-    ]
-    found: dict[str, list[Task]] = {}
-    for form, unroll in tried:
-        for name, task in tasks_of(jax, case, unroll, form).items():
-            task.run()  # compiles
-            choice = f"unroll {unroll}" + (f", past in {form}" if form else "")
-            found.setdefault(name, []).append(task._replace(choice=choice))
-    return {name: quickest(tasks) for name, tasks in found.items()}
+    return {name: quickest(jax, case, name, unrollings) for name in case.tasks}
 
 
-def quickest(tasks: Sequence[Task], calls: int = 3) -> Task:
-    """The task whose quickest call is the quickest of all; each has run before, so nothing is compiled here."""
-    best, found = float("inf"), tasks[0]
-    for task in tasks:
-        for _ in range(calls):
-            start = time.perf_counter()
-            task.run()
-            if (elapsed := time.perf_counter() - start) < best:
-                best, found = elapsed, task
-    return found
+def quickest(jax: Any, case: Case, name: str, unrollings: Sequence[int]) -> Task:
+    """One task, unrolled more and more until this gains nothing; the delayed cell also with its past in one array."""
+    best, least = None, float("inf")
+    for unroll in unrollings:
+        task = tasks_of(jax, case, unroll)[name]
+        if (seconds := least_seconds(task)) >= least:
+            break
+        best, least = task._replace(choice=f"unroll {unroll}"), seconds
+    if case.network == "delayed":
+        task = tasks_of(jax, case, 1, one_array=True)[name]
+        if least_seconds(task) < least:
+            best = task._replace(choice="unroll 1, past in one array")
+    assert best is not None
+    return best
 
 
-def tasks_of(jax: Any, case: Case, unroll: int, form: str = "") -> dict[str, Task]:
+def least_seconds(task: Task, calls: int = 3) -> float:
+    """The time of the quickest of some calls, after the one that compiles."""
+    task.run()
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        task.run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def tasks_of(jax: Any, case: Case, unroll: int, one_array: bool = False) -> dict[str, Task]:
     """The tasks with one unrolling; nothing is compiled yet."""
     problem = make(case)
     own = case.network in loops.OWN_CELLS
     if own:
-        network = delayed(jax, case, form == "one array") if case.network == "delayed" else narx(jax, case)
+        network = delayed(jax, case, one_array) if case.network == "delayed" else narx(jax, case)
         rows, values = loops.packed_cell(case, problem)
     else:
         network, rows, values = layered(jax, case), problem.x, loops.packed_layers(case, problem.parameters)
