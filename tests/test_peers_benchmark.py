@@ -67,6 +67,8 @@ def test_peers_agree(network: str) -> None:
         compare(case, onnx_session.setup, "ONNX Runtime")
     else:
         compare(case, torch_loops.eager, "torch eager")
+    if network == "delayed":
+        compare(case, torch_loops.as_written, "torch as written")
     if network in torch_loops.CHUNK_OF:
         compare(case, in_chunks, "torch in chunks")
 

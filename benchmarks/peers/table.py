@@ -111,14 +111,14 @@ def _figures(results: Sequence[Result]) -> list[str]:
 
 
 def _choices(results: Sequence[Result]) -> list[str]:
-    """What was the best setting of competitors that try several: one line each, by number of threads."""
+    """The settings of competitors that have several: one line each, by number of threads."""
     found: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for r in results:
         if r.choice:
             work = found.setdefault((r.competitor, r.work, r.threads), {})
             work.setdefault(r.choice, []).append(f"{r.case} {r.task}")
     return [
-        f"{competitor}, {work}, {threads} thread(s), the best setting: "
+        f"{competitor}, {work}, {threads} thread(s): "
         + "; ".join(f"{choice} at {', '.join(places)}" for choice, places in chosen.items())
         for (competitor, work, threads), chosen in found.items()
     ]

@@ -54,6 +54,7 @@ TARGETS: tuple[Target, ...] = (
     *_at_sizes("LSTM, forward", FORWARD, (LAYER, ONNX, JAX), (None,) * 5, (1.0, 1.3, 1.2, 1.0, 1.2)),
     *_at_sizes(BOTH, GRADIENT, (JAX,), (None, 0.4, 1.8, 1.4, 2.1), (2.5, 2.5, 3, 1.8, 3)),
     Target("custom delayed cell, forward + gradient", "delayed", CELL, GRADIENT, ("torch eager",), 7, 15),
+    Target("custom delayed cell, forward + gradient", "delayed", CELL, GRADIENT, ("torch eager, as written",), 7, 15),
     Target("custom delayed cell, forward + gradient", "delayed", CELL, GRADIENT, (JAX,), 1.8, 4),
     Target("streaming step, saved file", "streaming", "LSTM B=1 I=8 H=16", streams.SAVED, (ONNX,), 0.5, 5),
     Target("streaming step, kernel.stream", "streaming", "LSTM B=1 I=8 H=16", streams.KERNEL, (ONNX,), 0.5, 5),

@@ -95,9 +95,34 @@ def loop_task(torch: Any, case: Case, chunk: Callable[..., Any], steps: int) -> 
 
 
 def eager(case: Case) -> dict[str, Task]:
-    """The loop, called operator by operator."""
+    """The loop, called operator by operator, products packed and taken out of the loop as far as they go."""
     torch = import_torch()
     return {GRADIENT: loop_task(torch, case, CHUNK_OF[case.network](torch), case.T)._replace(choice="")}
+
+
+def as_written(case: Case) -> dict[str, Task]:
+    """The delayed cell as its formula reads: every product by itself at every step, nothing packed or hoisted."""
+    torch = import_torch()
+    problem = make(case)
+    x, target = torch.from_numpy(problem.x), torch.from_numpy(problem.target)
+    leaves = {name: torch.from_numpy(value).requires_grad_() for name, value in problem.parameters.items()}
+
+    def loss_and_gradient() -> Any:
+        for leaf in leaves.values():
+            leaf.grad = None
+        p, zero = leaves, torch.zeros(case.B, case.H)
+        h = [zero] * 5
+        for t in range(case.T):
+            s = x[t] @ p["W"] + h[-1] @ p["R1"] + h[-5] @ p["R5"] + p["b_h"]
+            h.append(torch.tanh(s) * torch.sigmoid(x[t] @ p["G"] + h[-2] @ p["R2"] + p["b_g"]))
+        loss = torch.nn.functional.mse_loss(torch.stack(h[5:]), target)
+        loss.backward()
+        return loss
+
+    def read(loss: Any) -> list[Any]:
+        return in_order(case, loss.item(), {name: leaf.grad.numpy() for name, leaf in leaves.items()})
+
+    return {GRADIENT: Task(loss_and_gradient, read)}
 
 
 def compiled(case: Case) -> dict[str, Task]:

@@ -43,7 +43,10 @@ def peers(network: str) -> tuple[Competitor, ...]:
     if network in ("delayed", "narx"):
         eager = Competitor("torch eager", torch_loops.eager, "torch")
         compiled = Competitor("torch.compile", torch_loops.compiled, "torch.compile")
-        return (*both(), eager, compiled, jax, *([pytensor] if network == "delayed" else []))
+        if network == "narx":
+            return (*both(), eager, compiled, jax)
+        as_written = Competitor("torch eager, as written", torch_loops.as_written, "torch")
+        return (*both(), eager, as_written, compiled, jax, pytensor)
     layer = Competitor(f"torch nn.{torch_layers.LAYERS[network]}", torch_layers.setup, "torch")
     onnx = Competitor("ONNX Runtime", onnx_session.setup, "onnxruntime")
     if network == "lstm":
