@@ -36,6 +36,10 @@ $(VENV)/.peers: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet -e ".[test,peers]"
 	@touch $@
 
+$(VENV)/.benchmark: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --quiet -e ".[test,peers,benchmark]"
+	@touch $@
+
 # One BLAS thread: the matrices are small, and threads that wait on each other cost more than they bring.
 demo: $(VENV)/.demo ## declare three networks, emit their code, forecast the sunspot numbers
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m examples.sunspots
@@ -54,8 +58,8 @@ lint: $(VENV)/.dev ## ruff and mypy
 gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sympy networkx cupy torch); installs nothing
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
 
-benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, torch and JAX; tables in benchmarks/results
-	$(BIN)/python -m benchmarks.lstm
+benchmark: $(VENV)/.benchmark ## time kernels beside torch, JAX, ONNX Runtime, PyTensor and hand-written ones; tables in benchmarks/results
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.tdnn
 	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time

@@ -19,7 +19,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from benchmarks.harness import Timing, inherited_threads, write
+from benchmarks.harness import Timing, write
+from benchmarks.processes import inherited_threads
 
 REPEATS = 3
 

@@ -31,7 +31,7 @@ How it is laid out, with what each choice gained at (T, B, I, H) = (100, 1, 8, 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,23 @@ GATES = ("o", "i", "f", "z")  # order of the H-wide column blocks of the packed 
 
 # How much of the backward factors is computed at once: a part of the second-level cache.
 CHUNK_BYTES = 1 << 18
+
+
+def named_parameters(packed: Any, inputs: int, units: int) -> dict[str, Any]:
+    """Views of packed weights (inputs + units + 1, 4 * units) under the names of the graph: W_x_i, W_h_i, b_i, ..."""
+    named: dict[str, Any] = {}
+    for k, gate in enumerate(GATES):
+        columns = packed[:, k * units : (k + 1) * units]
+        named |= {f"W_x_{gate}": columns[:inputs], f"W_h_{gate}": columns[inputs:-1], f"b_{gate}": columns[-1]}
+    return named
+
+
+def pack(named: Mapping[str, Any], inputs: int, units: int) -> Any:
+    """The inverse of ``named_parameters``."""
+    packed = np.empty((inputs + units + 1, 4 * units), np.float32)
+    for name, view in named_parameters(packed, inputs, units).items():
+        view[...] = named[name]
+    return packed
 
 
 class HandwrittenLSTM:

@@ -8,52 +8,44 @@ machine meets all of them; what is reported is the median time of a call and its
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from benchmarks.processes import Competitor, Processes, UnavailableError, available_cores
+
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("numpy", "sympy", "networkx", "torch", "jax", "onnxruntime", "cupy-cuda12x", "cupy-cuda13x")
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-class UnavailableError(Exception):
-    """Raised by a setup whose package is not installed; the competitor is left out and the table says why."""
+PACKAGES = (
+    "numpy",
+    "sympy",
+    "networkx",
+    "torch",
+    "jax",
+    "onnxruntime",
+    "pytensor",
+    "numba",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+)
 
 
 class UnequalError(Exception):
     """Two competitors disagree about a result."""
 
 
-class Task(NamedTuple):
-    """What is timed, ``run``, and how its result is read as NumPy arrays for the comparison, ``read`` (not timed)."""
-
-    run: Callable[[], Any]
-    read: Callable[[Any], Sequence[Any]]
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """``setup`` is a module-level function from a case to its tasks; it imports what it measures."""
-
-    name: str
-    setup: Callable[[Any], Mapping[str, Task]]
-
-
 @dataclass(frozen=True)
 class Timing:
-    """One cell of the table; ``note`` says why a time is missing."""
+    """One cell of the table: the median, its ratio to the first competitor's, and the quartiles of all calls.
+
+    ``note`` says why a time is missing; ``choice`` is the competitor's best setting, where it tried several.
+    """
 
     case: str
     threads: str
@@ -62,65 +54,23 @@ class Timing:
     milliseconds: float | None
     ratio: float | None
     note: str = ""
+    quartiles: tuple[float, float] | None = None
+    choice: str = ""
 
 
-def available_cores() -> list[int]:
-    """The cores this process may use, in order; empty where the system does not tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-@contextmanager
-def inherited_threads(threads: int) -> Iterator[None]:
-    """Processes started inside use ``threads`` threads, and one core if that is 1.
-
-    Set from outside because BLAS libraries read both once, when they are loaded.
-    """
-    cores, saved = available_cores(), {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    if threads == 1 and cores:
-        os.sched_setaffinity(0, cores[-1:])
-    try:
-        yield
-    finally:
-        if cores:
-            os.sched_setaffinity(0, cores)
-        for name, value in saved.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(competitor: Competitor, case: Any, connection: Connection) -> None:
-    """The competitor's process: sets up, then answers ("check", task) and ("time", task, seconds) until told None."""
-    try:
-        tasks = competitor.setup(case)
-    except UnavailableError as error:
-        connection.send(str(error))
-        return
-    connection.send(list(tasks))
-    while (request := connection.recv()) is not None:
-        task = tasks[request[1]]
-        if request[0] == "check":
-            connection.send([np.array(part, np.float64) for part in task.read(task.run())])
-            continue
-        stop = time.perf_counter() + request[2]
-        times: list[float] = []
-        task.run()  # brings caches back from the competitor before
-        while not times or time.perf_counter() < stop:
-            start = time.perf_counter()
-            task.run()
-            times.append(time.perf_counter() - start)
-        connection.send(times)
-
-
-def _require_equal(expected: Sequence[Any], found: Sequence[Any], tolerance: float, where: str) -> None:
+def require_equal(expected: Sequence[Any], found: Sequence[Any], tolerance: float, where: str) -> None:
+    """UnequalError unless all arrays agree within ``tolerance`` of the largest value of the expected one."""
     for place, (a, b) in enumerate(zip(expected, found, strict=True)):
         if a.shape != b.shape:
             raise UnequalError(f"{where}, result {place}: shapes {a.shape} and {b.shape}")
         error, size = float(np.max(np.abs(a - b))), float(np.max(np.abs(a)))
         if not error <= tolerance * size:  # false for NaN too
             raise UnequalError(f"{where}, result {place}: largest difference {error:.3g}, largest value {size:.3g}")
+
+
+def setting(threads: int) -> str:
+    """The number of threads as the table names it."""
+    return "1 (pinned)" if threads == 1 and available_cores() else str(threads)
 
 
 def compare(
@@ -132,57 +82,51 @@ def compare(
     seconds: float = 0.2,
     tolerance: float = 1e-3,
 ) -> list[Timing]:
+    """Times of all tasks of all competitors on one case, in processes that end with it; see ``compare_in``."""
+    with Processes(threads) as processes:
+        return compare_in(processes, label, case, competitors, rounds, seconds, tolerance)
+
+
+def compare_in(
+    processes: Processes,
+    label: str,
+    case: Any,
+    competitors: Sequence[Competitor],
+    rounds: int = 5,
+    seconds: float = 0.2,
+    tolerance: float = 1e-3,
+    patience: float = float("inf"),
+) -> list[Timing]:
     """Times of all tasks of all competitors on one case; each takes ``rounds`` turns of about ``seconds`` per task.
 
-    Results must agree with the first competitor's within ``tolerance`` of the largest value, else UnequalError.
+    Results must agree with the first competitor's within ``tolerance`` of the largest value, else UnequalError. A
+    competitor that has taken two turns and more than ``patience`` seconds for a task takes no more.
     """
-    context = multiprocessing.get_context("spawn")
-    setting = "1 (pinned)" if threads == 1 and available_cores() else str(threads)
-    running: dict[str, tuple[Connection, list[str]]] = {}
+    threads = setting(processes.threads)
     timings: list[Timing] = []
-    processes: list[Any] = []
-    try:
-        for competitor in competitors:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(competitor, case, theirs), daemon=True)
-            with inherited_threads(threads):
-                process.start()
-            processes.append(process)
-            theirs.close()  # so that recv raises EOFError when the process dies
-            answer = ours.recv()
-            if isinstance(answer, str):
-                timings.append(Timing(label, setting, "", competitor.name, None, None, answer))
-            else:
-                running[competitor.name] = (ours, answer)
-        tasks = list(dict.fromkeys(task for _, names in running.values() for task in names))
-        for task in tasks:
-            entrants = {name: connection for name, (connection, names) in running.items() if task in names}
-            first, *others = entrants
-            results = {name: _ask(connection, ("check", task)) for name, connection in entrants.items()}
-            for name in others:
-                _require_equal(results[first], results[name], tolerance, f"{label}, {task}: {first} and {name}")
-            times: dict[str, list[float]] = {name: [] for name in entrants}
-            for _ in range(rounds):
-                for name, connection in entrants.items():
-                    times[name] += _ask(connection, ("time", task, seconds))
-            medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-            timings += [Timing(label, setting, task, name, ms, ms / medians[first]) for name, ms in medians.items()]
-        for connection, _ in running.values():
-            connection.send(None)
-    finally:
-        for connection, _ in running.values():
-            connection.close()
-        for process in processes:
-            process.join(timeout=5)
-            if process.is_alive():
-                process.terminate()
-                process.join()
+    choices: dict[str, dict[str, str]] = {}  # by competitor, then task
+    for competitor in competitors:
+        try:
+            choices[competitor.name] = processes.ask(competitor.runs_in, "setup", competitor, case)
+        except UnavailableError as error:
+            timings.append(Timing(label, threads, "", competitor.name, None, None, str(error)))
+    for task in dict.fromkeys(task for tasks in choices.values() for task in tasks):
+        entrants = {each.name: each.runs_in for each in competitors if task in choices.get(each.name, ())}
+        first, *others = entrants
+        results = {name: processes.ask(process, "check", name, task) for name, process in entrants.items()}
+        for name in others:
+            require_equal(results[first], results[name], tolerance, f"{label}, {task}: {first} and {name}")
+        times: dict[str, list[float]] = {name: [] for name in entrants}
+        for turn in range(rounds):
+            for name, process in entrants.items():
+                if turn < 2 or sum(times[name]) < patience:
+                    times[name] += processes.ask(process, "time", name, task, seconds)
+        medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
+        for name, ms in medians.items():
+            low, high = (1e3 * float(value) for value in np.quantile(times[name], (0.25, 0.75)))
+            ratio, choice = ms / medians[first], choices[name][task]
+            timings.append(Timing(label, threads, task, name, ms, ratio, quartiles=(low, high), choice=choice))
     return timings
-
-
-def _ask(connection: Connection, request: tuple[Any, ...]) -> Any:
-    connection.send(request)
-    return connection.recv()
 
 
 def describe_machine() -> dict[str, str]:

@@ -18,7 +18,8 @@ import networkx as nx
 import numpy as np
 
 import rnngraph as rg
-from benchmarks.harness import RESULTS, Competitor, Task, compare, write
+from benchmarks.harness import RESULTS, compare, write
+from benchmarks.processes import Competitor, Task
 from examples.learned_delays import LEARNED, UNITS, Recovery, Teacher, anneal, error, planted, recover, teacher, trained
 
 RECURRENT_INPUTS, RECURRENT_STEPS, RECURRENT_BATCH = 4, 500, 4

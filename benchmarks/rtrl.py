@@ -21,19 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.handwritten_rtrl import BlocksRTRL, SlidingRTRL
-from benchmarks.harness import (
-    RESULTS,
-    Competitor,
-    Task,
-    Timing,
-    UnavailableError,
-    available_cores,
-    compare,
-    describe_machine,
-    inherited_threads,
-    resident_megabytes,
-    write,
-)
+from benchmarks.harness import RESULTS, Timing, compare, describe_machine, resident_megabytes, write
+from benchmarks.processes import Competitor, Task, UnavailableError, available_cores, inherited_threads
 
 TASK = "loss and gradient"
 DIAGONAL_UNITS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)

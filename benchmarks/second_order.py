@@ -26,7 +26,8 @@ import networkx as nx
 import numpy as np
 
 import rnngraph as rg
-from benchmarks.harness import RESULTS, Timing, inherited_threads, write
+from benchmarks.harness import RESULTS, Timing, write
+from benchmarks.processes import inherited_threads
 
 FURNACE = Path(__file__).resolve().parent.parent / "examples" / "data" / "gas_furnace.csv"
 GAS_LAGS, CO2_LAGS, HIDDEN = 6, 4, 4

@@ -22,20 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.handwritten_lstm import GATES
-from benchmarks.harness import (
-    RESULTS,
-    Competitor,
-    Task,
-    Timing,
-    UnavailableError,
-    compare,
-    describe_machine,
-    inherited_threads,
-    markdown,
-    resident_megabytes,
-)
-from benchmarks.lstm import named_parameters
+from benchmarks.handwritten_lstm import GATES, named_parameters
+from benchmarks.harness import RESULTS, Timing, compare, describe_machine, markdown, resident_megabytes
+from benchmarks.processes import Competitor, Task, UnavailableError, inherited_threads
 
 STEPS = 1000  # of a call that is timed: milliseconds a call are microseconds a step
 ONNX_GATES = "iofz"
@@ -124,19 +113,18 @@ def _emitted(stream: Any, case: Case) -> dict[str, Task]:
     return _task(stream.reset, lambda x: stream.step({"x": x})["h"], case)
 
 
-def kernel_stream(case: Case) -> dict[str, Task]:
-    kernel, params = compiled(case)
+def kernel_stream(case: Case, backend: str = "numpy") -> dict[str, Task]:
+    kernel, params = compiled(case, backend)
     return _emitted(kernel.stream(params, case.B), case)
 
 
-def saved_stream(case: Case) -> dict[str, Task]:
-    kernel, params = compiled(case)
+def saved_stream(case: Case, backend: str = "numpy") -> dict[str, Task]:
+    kernel, params = compiled(case, backend)
     return _emitted(kernel.module.Stream(params, case.B), case)
 
 
 def saved_c_stream(case: Case) -> dict[str, Task]:
-    kernel, params = compiled(case, "c")
-    return _emitted(kernel.module.Stream(params, case.B), case)
+    return saved_stream(case, "c")
 
 
 def pure_step(case: Case) -> dict[str, Task]:

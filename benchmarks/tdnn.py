@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.harness import Competitor, Task, Timing, UnavailableError, available_cores, compare, write
+from benchmarks.harness import Timing, compare, write
+from benchmarks.processes import Competitor, Task, UnavailableError, available_cores, given_threads
 
 
 class Shape(NamedTuple):
@@ -58,9 +59,10 @@ def make_problem(shape: Shape) -> tuple[list[Any], list[Any], Any, Any]:
 
 
 TASKS = {"forward": (), "gradient": ("parameters",), "gradient, inputs too": ("parameters", "inputs")}
+WEIGHTS = ("forward", "gradient")  # the tasks that leave the inputs' gradient out
 
 
-def emitted(shape: Shape) -> dict[str, Task]:
+def emitted(shape: Shape, backend: str = "numpy", only: Sequence[str] = tuple(TASKS)) -> dict[str, Task]:
     import rnngraph as rg
 
     weights, biases, x, target = make_problem(shape)
@@ -70,7 +72,7 @@ def emitted(shape: Shape) -> dict[str, Task]:
     inputs, targets = {"x": x}, {"y": target}
 
     def task(wrt: tuple[str, ...]) -> Task:
-        kernel = rg.compile(graph, loss="mse", dtype="float32", wrt=wrt or ("parameters",))
+        kernel = rg.compile(graph, loss="mse", backend=backend, dtype="float32", wrt=wrt or ("parameters",))
         params = kernel.init(seed=0)
         names = []
         for source, node, weight, bias in zip(nodes, nodes[1:], weights, biases, strict=False):
@@ -88,7 +90,7 @@ def emitted(shape: Shape) -> dict[str, Task]:
             return Task(lambda: kernel.forward(params, inputs), lambda result: [result[0]["y"]])
         return Task(lambda: kernel.loss_and_gradient(params, inputs, targets), read)
 
-    return {name: task(wrt) for name, wrt in TASKS.items()}
+    return {name: task(TASKS[name]) for name in only}
 
 
 class Layout(NamedTuple):
@@ -145,11 +147,12 @@ def layouts(torch: Any) -> dict[str, Layout]:
     }
 
 
-def torch_tasks(name: str, shape: Shape) -> dict[str, Task]:
+def torch_tasks(name: str, shape: Shape, only: Sequence[str] = tuple(TASKS)) -> dict[str, Task]:
     try:
         import torch
     except ImportError as error:
         raise UnavailableError("torch is not installed") from error
+    torch.set_num_threads(given_threads())
 
     layout = layouts(torch)[name]
     weights, biases, x, target = make_problem(shape)
@@ -190,7 +193,7 @@ def torch_tasks(name: str, shape: Shape) -> dict[str, Task]:
 
         return Task(gradient, read) if wrt else Task(forward, lambda y: [layout.back(y).numpy()])
 
-    tasks = {title: task(wrt) for title, wrt in TASKS.items()}
+    tasks = {title: task(TASKS[title]) for title in only}
     try:
         tasks["gradient"].run()
     except RuntimeError as error:  # torch 2.13 has no such product for few channels that lie last

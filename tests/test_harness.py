@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.harness import Competitor, Task, UnavailableError, UnequalError, available_cores, compare, write
-from benchmarks.lstm import named_parameters, pack
+from benchmarks.handwritten_lstm import named_parameters, pack
+from benchmarks.harness import UnequalError, compare, write
+from benchmarks.processes import Competitor, Task, UnavailableError, available_cores
 
 
 def double(case: int) -> dict[str, Task]:

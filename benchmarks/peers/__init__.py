@@ -1,0 +1,1 @@
+"""rnngraph beside torch, JAX, ONNX Runtime and PyTensor: `python -m benchmarks.peers`."""
