@@ -14,6 +14,7 @@ WIDTH = 108
 
 def number_text(value: float, dtype: str) -> str:
     """The shortest text that is this number in the float type."""
+    value = value or 0.0  # not -0.0
     return f"{np.float32(value)!s}f" if dtype == "float32" else repr(float(value))
 
 
@@ -24,6 +25,11 @@ def array_lines(declaration: str, values: NDArray[np.float64], dtype: str) -> li
         text = ", ".join(number_text(value, dtype) for value in row.tolist()) + ","
         lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
     return [*lines, "};"]
+
+
+def comment_lines(text: str) -> list[str]:
+    """A comment of as many lines as it takes."""
+    return textwrap.wrap(f"/* {block_comment(text)} */", WIDTH, subsequent_indent="   ", break_long_words=False)
 
 
 def block_comment(text: str) -> str:

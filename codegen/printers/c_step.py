@@ -19,19 +19,20 @@ from codegen.names import Namer, mangle
 from codegen.passes import fuse_pointwise, keep_in_registers
 from codegen.passes.fuse_pointwise import as_fused
 from codegen.printers.c_fused import FusedText
-from codegen.printers.c_literals import block_comment, number_text
+from codegen.printers.c_literals import comment_lines, number_text
 from codegen.printers.c_text import c_namer, index_text
 
 Array = NDArray[np.float64]
 FEWEST_TAPS = 4  # so many products that differ in their delays alone become a loop
 INT16, UINT16 = 2**15, 2**16
+INTEGER = "{int}"  # stands for the type that counts elements until their number is known
 
 PRODUCT = """\
 /* results += weights^T sources; weights has a row of results for each source. */
 static void add_product(real *results, const real *sources, const real *weights, {int} rows, {int} columns)
 {
-    {int} column = 0;
-    for (; column + 4 <= columns; column += 4) {
+    const {int} whole = columns - columns % 4;
+    for ({int} column = 0; column < whole; column += 4) {
         const real *weight = weights + column;
         real sum_0 = results[column], sum_1 = results[column + 1];
         real sum_2 = results[column + 2], sum_3 = results[column + 3];
@@ -48,7 +49,7 @@ static void add_product(real *results, const real *sources, const real *weights,
         results[column + 2] = sum_2;
         results[column + 3] = sum_3;
     }
-    for (; column < columns; ++column) {
+    for ({int} column = whole; column < columns; ++column) {
         real sum = results[column];
         for ({int} row = 0; row < rows; ++row) {
             sum += sources[row] * weights[row * columns + column];
@@ -144,7 +145,6 @@ class _Printer:
                 self.text.returned[store.name] = self._argument(store.source.buffer, store.name)
         self.constants: dict[object, Constant] = {}
         self.pointers: dict[str, str] = {}
-        self.integer = "int"
 
     def _argument(self, buffer: Buffer, node: str) -> tuple[str, int]:
         self.arguments[buffer.name] = self.names.name(("argument", node), _word(node))
@@ -156,33 +156,31 @@ class _Printer:
         buffers = [each for each in self.function.buffers().values() if each.shape in ("sequence", "step")]
         buffers = [each for each in buffers if each.name not in self.arguments]
         buffers.sort(key=lambda buffer: buffer.name not in kept)
-        self.integer = self._integer(buffers)
         body = [line for statements in _taps(self.loop.body) for line in self._statements(statements)]
         rings = sorted({_rows(buffer) for buffer in buffers if _is_ring(buffer)})
         reset = [line for load in self.loads if load.what == "state" for line in self._start(load)]
         reset += [f"state->row_{rows} = 0;" for rows in rings]
-        step = [f"const {self.integer} row_{rows} = state->row_{rows};" for rows in rings]
-        step += [*self.pointers.values(), *body]
+        step = [f"const {INTEGER} row_{rows} = state->row_{rows};" for rows in rings]
+        step += [*self.pointers.values(), *body, ""]
         step += [
             f"state->row_{rows} = ({_unsigned(rows)})(row_{rows} + 1 < {rows} ? row_{rows} + 1 : 0);" for rows in rings
         ]
-        self.text.reset = reset or ["(void)state;"]
-        self.text.step = step if any("state->" in line for line in step) else ["(void)state;", *step]
+        self.text.reset = self._with_integers(reset or ["(void)state;"], buffers)
+        unused = [] if any("state->" in line for line in step) else ["(void)state;"]
+        self.text.step = self._with_integers([*unused, *step], buffers)
         self._members(buffers, kept, rings)
         self.text.constants = list(self.constants.values())
         lines = "\n".join([*reset, *step])
-        self.text.helpers = [
-            text.replace("{int}", self.integer) for word, text in HELPERS.items() if re.search(rf"\b{word}\(", lines)
-        ]
+        helpers = [text for word, text in HELPERS.items() if re.search(rf"\b{word}\(", lines)]
+        self.text.helpers = self._with_integers(helpers, buffers)
         return self.text
 
-    def _integer(self, buffers: Sequence[Buffer]) -> str:
-        """The type that counts elements: an int has 16 bits on the smallest devices."""
+    def _with_integers(self, lines: Sequence[str], buffers: Sequence[Buffer]) -> list[str]:
+        """The lines with the type that counts elements: an int has 16 bits on the smallest devices."""
         sizes = [buffer.columns * _rows(buffer) for buffer in buffers]
-        products = [statement for statement in self.loop.body if isinstance(statement, MatMul)]
-        sizes += [product.left.columns * product.target.columns for product in products]
-        sizes.append(sum(sizes[len(buffers) :]))  # the weights of several taps lie one after the other
-        return "int" if max(sizes, default=0) < INT16 else "long"
+        sizes += [constant.values.size for constant in self.constants.values()]
+        kind = "int" if max(sizes, default=0) < INT16 else "long"
+        return [line.replace(INTEGER, kind) for line in lines]
 
     # The state.
 
@@ -222,7 +220,7 @@ class _Printer:
         if np.all(values == values.flat[0]):
             value = number_text(float(values.flat[0]), self.dtype)
             count = rows * buffer.columns
-            return [f"for ({self.integer} unit = 0; unit < {count}; ++unit) {{", f"    {member}[unit] = {value};", "}"]
+            return [f"for ({INTEGER} unit = 0; unit < {count}; ++unit) {{", f"    {member}[unit] = {value};", "}"]
         if np.all(values == values[0]):
             name = self._constant(("initial", load.name), f"{load.name}_initial", f"{load.name} at first", values[:1])
             return [f"repeat({member}, {rows}, {name}, {buffer.columns});"]
@@ -254,7 +252,8 @@ class _Printer:
         rows, delay = _rows(buffer), buffer.length.constant - view.time.offset
         row = f"back(row_{rows}, {delay}, {rows})" if delay else f"row_{rows}"
         offset = index_text((buffer.columns, row), start=0)
-        self.pointers.setdefault(name, f"{self.text.real} *const {name} = {member} + {offset};")
+        constant = "const " if delay else ""
+        self.pointers.setdefault(name, f"{constant}real *const {name} = {member} + {offset};")
         return name
 
     # Statements.
@@ -270,7 +269,7 @@ class _Printer:
         yield ""
         for note in fused.note.split("; "):
             if note:
-                yield f"/* {block_comment(note)} */"
+                yield from comment_lines(note)
         yield from _FusedText(fused, self.dtype, self).loop()
 
     def _product(self, product: MatMul) -> Iterator[str]:
@@ -299,7 +298,7 @@ class _Printer:
         tap = f"{size} * tap" if size > 1 else "tap"
         row = index_text((source.columns, f"back(row_{rows}, {steps}, {rows})"), start=0)
         sides = [self.place(target), f"state->{self._member(source)} + {row}", f"{weights} + {tap}"]
-        yield f"for ({self.integer} tap = 0; tap < {len(products)}; ++tap) {{"
+        yield f"for ({INTEGER} tap = 0; tap < {len(products)}; ++tap) {{"
         yield f"    add_product({', '.join(sides)}, {source.columns}, {target.columns});"
         yield "}"
 
@@ -331,7 +330,7 @@ class _FusedText(FusedText):
         if self.columns == 1:
             lines = [line.removeprefix("    ") for line in self.lines]
             return lines if len(lines) == 1 else ["{", *self.lines, "}"]
-        head = f"for ({self.printer.integer} unit = 0; unit < {self.columns}; ++unit) {{"
+        head = f"for ({INTEGER} unit = 0; unit < {self.columns}; ++unit) {{"
         return [head, *self.lines, "}"]
 
 

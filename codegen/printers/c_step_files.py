@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.names import Namer
-from codegen.printers.c_literals import array_lines, block_comment, number_text
+from codegen.printers.c_literals import WIDTH, array_lines, block_comment, number_text
 from codegen.printers.c_step import StepText
 
 Array = NDArray[np.float64]
@@ -17,12 +17,13 @@ Array = NDArray[np.float64]
 HEADER = """\
 /* {title}
 
-   A step in C99. It allocates nothing and needs of the library what math.h declares:
+   A step in portable C99, which allocates nothing and needs of the library what math.h declares:
 
        cc -std=c99 -O2 -c {name}.c
 
-   {name}_reset before the first step; then {name}_step once for each sample. What belongs to a sequence lies in a
-   {name}_state, so that several may run side by side. The arrays of a step must not overlap.
+   Call {name}_reset once, then {name}_step for each sample.
+   What belongs to a sequence lies in a {name}_state: several may run side by side.
+   The arrays that a step is given and fills must not overlap.
 
    Memory: {state_bytes} bytes for each {name}_state, {constant_bytes} bytes of constants.
 
@@ -57,7 +58,7 @@ void {name}_reset({name}_state *state);
 """
 
 SOURCE = """\
-/* {title} What it computes, and how to use it, stands in {name}.h. */
+/* {title} What it computes and how it is used stands in the header. */
 
 #include "{name}.h"
 
@@ -65,8 +66,7 @@ SOURCE = """\
 
 typedef {real} real;
 
-{parts}
-void {name}_reset({name}_state *state)
+{parts}void {name}_reset({name}_state *state)
 {{
 {reset}
 }}
@@ -78,11 +78,11 @@ void {name}_reset({name}_state *state)
 """
 
 TEST = """\
-/* Compares {name}_step with {steps} recorded steps, twice, each time after {name}_reset:
+/* Compares {name}_step with {steps} recorded steps, twice, each time after a reset:
 
        cc -std=c99 -O2 {name}.c {name}_test.c -lm && ./a.out
 
-   On a device without printf, leave the line with it out: main returns 0 where all is as recorded. */
+   It returns 0 where all is as recorded. On a device without printf, leave the line with it out. */
 
 #include <stdio.h>
 
@@ -150,7 +150,7 @@ def step_files(
 def _header(text: StepText, about: Mapping[str, str], equations: Sequence[str], sizes: Mapping[str, str]) -> str:
     nodes = {**text.given, **text.returned}
     width = max(len(f"{sizes[node]} {size}") for node, (_, size) in nodes.items())
-    lines = [f"   {block_comment(line)}".rstrip() for line in equations]
+    lines = [part for line in equations for part in _equation_lines(block_comment(line))]
     item = 4 if text.real == "float" else 8
     declarations = [f"{member.declaration};" for member in text.members]
     pad = min(max(map(len, declarations)), 40)
@@ -184,7 +184,7 @@ def _source(text: StepText, about: Mapping[str, str]) -> str:
         parts.append("\n".join(lines) + "\n")
     return SOURCE.format(
         **about,
-        parts="\n".join([*parts, *(helper for helper in text.helpers)]) + "\n" * bool(parts or text.helpers),
+        parts="".join(f"{part}\n" for part in (*parts, *text.helpers)),
         reset=_indented(text.reset),
         step=_indented(text.step),
     )
@@ -228,6 +228,12 @@ def _signature(name: str, parameters: Sequence[str]) -> str:
     if len(line) <= 110:
         return line
     return f"void {name}_step(\n" + ",\n".join(f"    {parameter}" for parameter in parameters) + ")"
+
+
+def _equation_lines(line: str) -> list[str]:
+    """A line of the header's comment, continued under its text where it is long."""
+    indent = " " * (len(line) - len(line.lstrip()) + 7)
+    return textwrap.wrap(f"   {line}", WIDTH, subsequent_indent=indent, break_long_words=False) or [""]
 
 
 def _listed(nodes: Mapping[str, tuple[str, int]]) -> str:

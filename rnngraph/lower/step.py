@@ -53,7 +53,7 @@ class _Lowering:
         for name in self.system.outputs:
             if name in self.past:
                 returned = self._sequence(f"{name} returned", name)
-                body.append(Copy(self._step(returned, 0, f"{name}_t"), self._read(name, 0)))
+                body.append(Copy(self._step(returned, 0, f"{name}_t"), self._read(name, 0), f"{name}(t) is returned"))
                 results.append(Store(self._all_steps(returned), "output", name))
             else:
                 results.append(Store(self._all_steps(self.present[name]), "output", name))
@@ -61,7 +61,7 @@ class _Lowering:
             if name in self.past:
                 past = self.past[name]
                 kept = self._step(past, past.length.constant, f"{name}_t")
-                body.append(Copy(kept, self._read(name, 0), note=f"for the steps that will read {name}"))
+                body.append(Copy(kept, self._read(name, 0), note=f"{name}(t) is kept for later steps"))
         results += [Store(self._before(name, depth, 1), "state", name) for name, depth in self.depths.items()]
         return Function("step", (*weights.forward(), *given, Loop(tuple(body), note="for t = 1..T"), *results))
 
@@ -148,6 +148,7 @@ def _order(system: System) -> tuple[list[Equation], set[str]]:
         if not multiplied and not any(nx.has_path(graph, name, reader) for reader in readers):
             graph.add_edges_from((reader, name) for reader in readers)
             in_place.add(name)
-    place = {equation.signal: number for number, equation in enumerate(system.equations)}
+    # Weighted sums as early as they can be, so that what is pointwise comes together, in loops with all its values.
+    place = {equation.signal: (not equation.terms, k) for k, equation in enumerate(system.equations)}
     order = nx.lexicographical_topological_sort(graph, key=place.__getitem__)
     return [system.equation_of(name) for name in order], in_place
