@@ -78,6 +78,7 @@ static void repeat(real *target, {int} rows, const real *row, {int} columns)
 """
 HELPERS = {"add_product": PRODUCT, "back": BACK, "repeat": REPEAT}
 OWN_WORDS = {"state", "unit", "tap", "uint8_t", "uint16_t", "uint32_t", *HELPERS}
+KEYWORDS = {"restrict", "typeof", "typeof_unqual"}  # of C and not of C++
 
 
 @dataclass
@@ -132,9 +133,12 @@ class _Printer:
         (self.loop,) = (statement for statement in self.function.body if isinstance(statement, Loop))
         self.loads = [statement for statement in self.function.body if isinstance(statement, Load)]
         stores = [statement for statement in self.function.body if isinstance(statement, Store)]
+        self.rings = sorted({_rows(buffer) for buffer in self.function.buffers().values() if _is_ring(buffer)})
+        rows = {f"row_{each}" for each in self.rings}
         self.names = c_namer(dtype)
-        self.names.taken |= OWN_WORDS | {f"{name}_{word}" for word in ("reset", "state", "step")}
+        self.names.taken |= OWN_WORDS | KEYWORDS | rows | {f"{name}_{word}" for word in ("reset", "state", "step")}
         self.member_names = c_namer(dtype)
+        self.member_names.taken |= OWN_WORDS | KEYWORDS | rows
         self.text = StepText(name, "float" if dtype == "float32" else "double")
         self.arguments: dict[str, str] = {}
         for load in self.loads:
@@ -145,6 +149,7 @@ class _Printer:
                 self.text.returned[store.name] = self._argument(store.source.buffer, store.name)
         self.constants: dict[object, Constant] = {}
         self.pointers: dict[str, str] = {}
+        self.used: set[str] = set()  # of the helpers
 
     def _argument(self, buffer: Buffer, node: str) -> tuple[str, int]:
         self.arguments[buffer.name] = self.names.name(("argument", node), _word(node))
@@ -157,7 +162,7 @@ class _Printer:
         buffers = [each for each in buffers if each.name not in self.arguments]
         buffers.sort(key=lambda buffer: buffer.name not in kept)
         body = [line for statements in _taps(self.loop.body) for line in self._statements(statements)]
-        rings = sorted({_rows(buffer) for buffer in buffers if _is_ring(buffer)})
+        rings = self.rings
         reset = [line for load in self.loads if load.what == "state" for line in self._start(load)]
         reset += [f"state->row_{rows} = 0;" for rows in rings]
         step = [f"const {INTEGER} row_{rows} = state->row_{rows};" for rows in rings]
@@ -168,10 +173,9 @@ class _Printer:
         self.text.reset = self._with_integers(reset or ["(void)state;"], buffers)
         unused = [] if any("state->" in line for line in step) else ["(void)state;"]
         self.text.step = self._with_integers([*unused, *step], buffers)
-        self._members(buffers, kept, rings)
+        self._members(buffers, kept)
         self.text.constants = list(self.constants.values())
-        lines = "\n".join([*reset, *step])
-        helpers = [text for word, text in HELPERS.items() if re.search(rf"\b{word}\(", lines)]
+        helpers = [text for word, text in HELPERS.items() if word in self.used]
         self.text.helpers = self._with_integers(helpers, buffers)
         return self.text
 
@@ -187,7 +191,7 @@ class _Printer:
     def _member(self, buffer: Buffer) -> str:
         return self.member_names.name(buffer.name, _word(buffer.name))
 
-    def _members(self, buffers: Sequence[Buffer], kept: set[str], rings: Sequence[int]) -> None:
+    def _members(self, buffers: Sequence[Buffer], kept: set[str]) -> None:
         count = 0
         for buffer in buffers:
             rows = _rows(buffer)
@@ -201,7 +205,7 @@ class _Printer:
             count += length
         item = 4 if self.dtype == "float32" else 8
         total = count * item
-        for rows in sorted(rings, reverse=True):
+        for rows in reversed(self.rings):
             kind = _unsigned(rows)
             self.text.members.append(Member(f"{kind} row_{rows}", f"the present row of {rows}"))
             total += 2 if kind == "uint16_t" else 4
@@ -221,6 +225,7 @@ class _Printer:
             value = number_text(float(values.flat[0]), self.dtype)
             count = rows * buffer.columns
             return [f"for ({INTEGER} unit = 0; unit < {count}; ++unit) {{", f"    {member}[unit] = {value};", "}"]
+        self.used.add("repeat")
         if np.all(values == values[0]):
             name = self._constant(("initial", load.name), f"{load.name}_initial", f"{load.name} at first", values[:1])
             return [f"repeat({member}, {rows}, {name}, {buffer.columns});"]
@@ -250,6 +255,8 @@ class _Printer:
         assert isinstance(view.time, Step)
         name = self.names.name(("ring", buffer.name, view.time), f"{_word(view.label)}_row")
         rows, delay = _rows(buffer), buffer.length.constant - view.time.offset
+        if delay:
+            self.used.add("back")
         row = f"back(row_{rows}, {delay}, {rows})" if delay else f"row_{rows}"
         offset = index_text((buffer.columns, row), start=0)
         constant = "const " if delay else ""
@@ -262,6 +269,7 @@ class _Printer:
         """A statement, or several products that become one loop."""
         first = statements[0]
         if isinstance(first, MatMul):
+            self.used.add("add_product")
             products = [each for each in statements if isinstance(each, MatMul)]
             yield from self._loop_over_taps(products) if len(products) > 1 else self._product(first)
             return
@@ -279,6 +287,7 @@ class _Printer:
 
     def _loop_over_taps(self, products: Sequence[MatMul]) -> Iterator[str]:
         """Products of one signal at several delays, with their weights one after the other."""
+        self.used.add("back")
         first = products[0]
         source, target = first.left.buffer, first.target
         rights = [product.right for product in products]

@@ -243,7 +243,4 @@ def _listed(nodes: Mapping[str, tuple[str, int]]) -> str:
 
 
 def _indented(lines: Sequence[str]) -> str:
-    trimmed = list(lines)
-    while trimmed and not trimmed[0]:
-        trimmed.pop(0)
-    return "\n".join(f"    {line}".rstrip() for line in trimmed)
+    return "\n".join(f"    {line}".rstrip() for line in lines).strip("\n")

@@ -13,7 +13,7 @@ import networkx as nx
 
 from codegen.functions import rewrite_in_primitives
 from codegen.ir import Assign, Bound, Buffer, Copy, Function, Load, Loop, MatMul, Span, Statement, Step, Store, View
-from rnngraph.equations import Equation, Expression, meaning, symbols_of
+from rnngraph.equations import Equation, Expression, fresh_name, meaning, symbols_of
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.weights import WeightsLowering
@@ -52,7 +52,7 @@ class _Lowering:
         results: list[Statement] = []
         for name in self.system.outputs:
             if name in self.past:
-                returned = self._sequence(f"{name} returned", name)
+                returned = self._sequence(fresh_name(f"{name} returned", self.system.signals), name)
                 body.append(Copy(self._step(returned, 0, f"{name}_t"), self._read(name, 0), f"{name}(t) is returned"))
                 results.append(Store(self._all_steps(returned), "output", name))
             else:
@@ -77,7 +77,11 @@ class _Lowering:
 
     def _past(self, name: str) -> Buffer:
         """Where v(t-1), v(t-2), ... lie."""
-        return self._kept(f"{name} past", name) if name in self.inputs else self.present[name]
+        return (
+            self._kept(fresh_name(f"{name} past", self.system.signals), name)
+            if name in self.inputs
+            else self.present[name]
+        )
 
     def _kept(self, buffer: str, name: str) -> Buffer:
         depth = self.depths[name]
