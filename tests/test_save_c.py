@@ -247,7 +247,7 @@ def test_the_main_tells_right_from_wrong(pump: tuple[Path, Path, Path]) -> None:
     right = run_test(pump)
     assert right.returncode == 0 and re.match(r"largest error of 22 steps: \S+, tolerance 1\S*e-05\n", right.stdout)
     source, test = pump[1].read_text(), pump[2].read_text()
-    number = re.search(r"expected_y\[.*\n(?: .*\n){20}    (-?[\d.]+)f", test)
+    number = re.search(r"expected_y\[.*\n.*\n    (-?[\d.]+)f", test)
     assert number
     start, stop = number.span(1)
     pump[2].write_text(f"{test[:start]}{float(number[1]) + 1e-3:.6f}{test[stop:]}")

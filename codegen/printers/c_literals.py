@@ -19,7 +19,8 @@ def number_text(value: float, dtype: str) -> str:
 
 
 def array_lines(declaration: str, values: NDArray[np.float64], dtype: str) -> list[str]:
-    """The definition of an array, each row of ``values`` beginning on a line of its own."""
+    """The definition of an array, each row of ``values`` beginning on a line of its own, but for a single column."""
+    values = values.reshape(1, -1) if values.shape[1] == 1 else values
     lines = [f"{declaration} = {{"]
     for row in values:
         text = ", ".join(number_text(value, dtype) for value in row.tolist()) + ","
@@ -29,7 +30,16 @@ def array_lines(declaration: str, values: NDArray[np.float64], dtype: str) -> li
 
 def comment_lines(text: str) -> list[str]:
     """A comment of as many lines as it takes."""
-    return textwrap.wrap(f"/* {block_comment(text)} */", WIDTH, subsequent_indent="   ", break_long_words=False)
+    return wrapped(f"/* {block_comment(text)} */", "   ")
+
+
+def wrapped(text: str, indent: str) -> list[str]:
+    """An equation or a sentence on as many lines as it takes: no weight stands apart from what it multiplies, and no
+    sign from what it adds."""
+    for sign in ("^T ", " + ", " - ", " = "):
+        text = text.replace(sign, f"{sign[:-1]}\0")
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]
 
 
 def block_comment(text: str) -> str:

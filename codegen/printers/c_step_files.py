@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen.names import Namer
-from codegen.printers.c_literals import WIDTH, array_lines, block_comment, number_text
+from codegen.printers.c_literals import array_lines, block_comment, number_text, wrapped
 from codegen.printers.c_step import StepText
 
 Array = NDArray[np.float64]
@@ -232,8 +232,7 @@ def _signature(name: str, parameters: Sequence[str]) -> str:
 
 def _equation_lines(line: str) -> list[str]:
     """A line of the header's comment, continued under its text where it is long."""
-    indent = " " * (len(line) - len(line.lstrip()) + 7)
-    return textwrap.wrap(f"   {line}", WIDTH, subsequent_indent=indent, break_long_words=False) or [""]
+    return wrapped(f"   {line}", " " * (len(line) - len(line.lstrip()) + 7)) or [""]
 
 
 def _listed(nodes: Mapping[str, tuple[str, int]]) -> str:
