@@ -298,11 +298,9 @@ class _Printer:
         weights = self._constant(key, wanted, holds, stacked)
         delay, spacing = _delay(first), _delay(products[1]) - _delay(first)
         rows = _rows(source)
-        steps = (
-            index_text((spacing, "tap"), start=delay)
-            if spacing > 0
-            else f"{delay} - {index_text((-spacing, 'tap'), start=0)}"
-        )
+        steps = index_text((spacing, "tap"), start=delay)
+        if spacing < 0:
+            steps = f"{delay} - {index_text((-spacing, 'tap'), start=0)}"
         size = source.columns * target.columns
         tap = f"{size} * tap" if size > 1 else "tap"
         row = index_text((source.columns, f"back(row_{rows}, {steps}, {rows})"), start=0)

@@ -88,7 +88,7 @@ TEST = """\
 
 #include "{name}.h"
 
-#define STEPS {steps}
+#define STEPS {steps}L
 #define TOLERANCE {tolerance}
 
 {recorded}
@@ -120,7 +120,7 @@ int main(void)
 {compared}
         }}
     }}
-    printf("largest error of %d steps: %g, tolerance %g\\n", STEPS, largest, TOLERANCE);
+    printf("largest error of %ld steps: %g, tolerance %g\\n", STEPS, largest, TOLERANCE);
     return largest <= TOLERANCE ? 0 : 1;
 }}
 """

@@ -77,11 +77,9 @@ class _Lowering:
 
     def _past(self, name: str) -> Buffer:
         """Where v(t-1), v(t-2), ... lie."""
-        return (
-            self._kept(fresh_name(f"{name} past", self.system.signals), name)
-            if name in self.inputs
-            else self.present[name]
-        )
+        if name not in self.inputs:
+            return self.present[name]
+        return self._kept(fresh_name(f"{name} past", self.system.signals), name)
 
     def _kept(self, buffer: str, name: str) -> Buffer:
         depth = self.depths[name]
