@@ -62,6 +62,10 @@ class Interpreter:
             self._execute(statement, None)
         return self.results
 
+    def value(self, view: View) -> Array:
+        """What a view without time holds, for instance a matrix that was computed from the parameters."""
+        return self._array(view, None)
+
     def _execute(self, statement: Statement, t: int | None) -> None:
         if isinstance(statement, Loop | Staggered):
             for number, step in turns(statement, self.T):

@@ -343,6 +343,7 @@ class Function:
 
     "stream" computes what "forward" does in one loop over all that a step computes, so that a printer can make of it
     what runs one step a call: nothing but the Loads and Stores stands outside the loop and reads a sequence of T rows.
+    "step" is the same in less memory, for devices.
 
     "window_loss" and "window_gradient" run on a part of a sequence: step weights are taken as they are, and the state
     after the last step is a result too.

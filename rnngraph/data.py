@@ -158,6 +158,11 @@ def check_parameters(
     return checked
 
 
+def batch_of(inputs: Mapping[str, Any]) -> int:
+    """The number of sequences of checked inputs."""
+    return int(next(iter(inputs.values())).shape[1])
+
+
 def _mapping(where: str, given: object, names: Iterable[str], partial: bool = False) -> Mapping[str, Any]:
     """A mapping with exactly the expected names (or, ``partial``, some of them)."""
     if isinstance(given, Mapping) and isinstance(names, Mapping) and given.keys() == names.keys():

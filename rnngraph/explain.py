@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from codegen.blocks import BlockSweep
 from codegen.ir import Assign, Bound, Function, MatMul, Span, Statement, View, loops_of
 from codegen.sweep import Contract, Record, RowAssign, RowProduct, Seed, Sweep
+from rnngraph.errors import OptionError
 from rnngraph.program import Compilation
 
 
@@ -61,7 +64,12 @@ class Explanation:
 
 
 def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
-    """The explanation of a compilation for sequences of ``T`` steps and ``batch`` sequences at once."""
+    """The explanation of a compilation for sequences of ``T`` steps and ``batch`` sequences at once. Raises OptionError
+    for lengths that are no integers >= 1."""
+    for name, value in (("T", T), ("batch", batch)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise OptionError(name, repr(value), "an integer >= 1", "give the length and number of sequences")
+    T, batch = int(T), int(batch)
     stages: list[Stage] = []
     for name, schedule in compilation.schedules.items():
         for component in schedule.components:

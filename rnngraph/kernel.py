@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnngraph.backends import PRINTERS, load_module
-from rnngraph.data import as_array, check_inputs, check_parameters, check_state, check_targets, check_weights
+from rnngraph.data import as_array, batch_of, check_inputs, check_parameters, check_state, check_targets, check_weights
 from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
+from rnngraph.export_c import export_c
 from rnngraph.files import write_atomic
 from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
 from rnngraph.jacobian import jacobian_by_bptt
 from rnngraph.jacobian_weights import WeightChain
-from rnngraph.kernel_stream import Stream, check_streams
+from rnngraph.kernel_stream import Stream, check_streams, checked_batch
 from rnngraph.memory import LIMIT, sensitivity_memory
 from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
@@ -119,6 +120,26 @@ class Kernel:
         write_atomic(path, self.source)
         return Path(path)
 
+    def save_c(
+        self,
+        directory: str | os.PathLike[str],
+        params: Arrays | None = None,
+        *,
+        name: str = "network",
+        state: Arrays | None = None,
+        inputs: Arrays | None = None,
+    ) -> tuple[Path, Path, Path]:
+        """Write one step of the network, with these parameters, as portable C99 for a device: ``<name>.h``,
+        ``<name>.c`` and ``<name>_test.c``, a main that compares it with recorded steps.
+
+        Weights are constants; a sequence's state is a structure of fixed size; nothing is allocated. ``state`` (batch
+        1) is what a sequence starts from; ``inputs`` (T, 1, size) are recorded for the test, random unless given.
+        Raises UnsupportedError for a network that looks ahead, OptionError for a name that C does not take or without
+        parameters, DataError for arrays as ``forward`` does and a folder that cannot be written to.
+        """
+        module = self.module if self.backend == "numpy" else None
+        return export_c(self.compilation, module, directory, params, name, state, inputs)
+
     def init(self, seed: int = 0, rules: Mapping[str, str] | None = None) -> Any:
         """Fresh parameters: a mapping name -> array whose arrays are views of one vector, ``.vector``.
 
@@ -145,7 +166,7 @@ class Kernel:
         start it from the parameters that they get.
         """
         checked = None if params is None else self._parameters(params)
-        state: dict[str, Array] = self.module.initial_state(_checked_batch(batch), checked)
+        state: dict[str, Array] = self.module.initial_state(checked_batch(batch), checked)
         return state
 
     def forward(
@@ -175,7 +196,7 @@ class Kernel:
         DataError for parameters or a state as ``forward`` does.
         """
         check_streams(self.compilation.forward)
-        batch = _checked_batch(batch)
+        batch = checked_batch(batch)
         own = self.module.Stream(self._parameters(params), batch, self._state(state, batch))
         return Stream(own, self.program.inputs, self._dtype, self._parameters, self._step_inputs, self._state)
 
@@ -213,7 +234,7 @@ class Kernel:
         OptionError where the sensitivities of so many sequences need more than the memory limit.
         """
         data = self._data(inputs, targets, state, weights)
-        self._memory.check(_batch(data[0]))
+        self._memory.check(batch_of(data[0]))
         result: tuple[float, Any] = self.module.loss_and_gradient(self._parameters(params), *data)
         return result
 
@@ -252,7 +273,7 @@ class Kernel:
             stream = None
             carried_state(state, state, 0, None)  # refuses what another kernel carries on
         xs, ys, given, _ = self._data(steps[0], steps[1], None if isinstance(state, WindowStream) else state, None)
-        batch = _batch(xs)
+        batch = batch_of(xs)
         if self.program.windows is None:
             self._memory.check(batch)
             nodes = carried_state(state, given, batch, self.module)
@@ -375,10 +396,7 @@ class Kernel:
     def explain(self, T: int = 100, batch: int = 1) -> Explanation:
         """What is batched over time and what is stepped, the buffers and the FLOPs for ``T`` and ``batch``, the time of
         each stage. Printing it gives a table. The buffers are those of the program before the backend's own passes."""
-        for name, value in (("T", T), ("batch", batch)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise OptionError(name, repr(value), "an integer >= 1", "give the length and number of sequences")
-        return explain(self.compilation, int(T), int(batch))
+        return explain(self.compilation, T, batch)
 
     def release_workspaces(self) -> None:
         """Free the buffers that the calling thread keeps between calls."""
@@ -428,14 +446,3 @@ class Kernel:
         if self.backend != "cupy" or not isinstance(arrays, Mapping):
             return False
         return any(hasattr(array, "__cuda_array_interface__") for array in arrays.values())
-
-
-def _checked_batch(batch: object) -> int:
-    if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
-        raise OptionError("batch", repr(batch), "an integer >= 1", "give the number of sequences")
-    return int(batch)
-
-
-def _batch(inputs: Arrays) -> int:
-    """The number of sequences of checked inputs."""
-    return int(next(iter(inputs.values())).shape[1])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rnngraph.errors import UnsupportedError
+from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.system import System
 
 Arrays = Mapping[str, Any]
@@ -124,3 +124,10 @@ def check_streams(system: System) -> None:
             f"edge {read.signal!r} -> {node!r}", f"delay={read.delay}, a look-ahead",
             "delays >= 0: a stream does not have the later steps", "run whole sequences by forward, or remove the edge",
         )  # fmt: skip
+
+
+def checked_batch(batch: object) -> int:
+    """``batch`` as an int; raises OptionError."""
+    if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
+        raise OptionError("batch", repr(batch), "an integer >= 1", "give the number of sequences")
+    return int(batch)

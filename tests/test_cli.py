@@ -30,7 +30,7 @@ def succeed(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("command", ["show", "derive", "emit", "verify", "train"])
+@pytest.mark.parametrize("command", ["show", "derive", "emit", "embed", "verify", "train"])
 def test_help_shows_an_example(command: str) -> None:
     assert f"Example: rnngraph {command} " in succeed(command, "--help")
 
@@ -104,6 +104,20 @@ def test_emit(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == source
     compile(source, str(path), "exec")
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_embed(tmp_path: Path) -> None:
+    kernel = rg.compile(read_graph(SMALL), dtype="float64")
+    params = kernel.init(seed=1)
+    save_arrays(params, tmp_path / "params.npz")
+    rg.save_state({"a": np.full((1, 1, 3), 0.5)}, tmp_path / "state.npz")
+    options = "--name", "net", "--dtype", "float64", "--state", str(tmp_path / "state.npz")
+    assert succeed("embed", SMALL, str(tmp_path / "params.npz"), str(tmp_path / "new"), *options) == ""
+    expected = kernel.save_c(tmp_path / "other", params, name="net", state={"a": np.full((1, 1, 3), 0.5)})
+    for path in expected:
+        assert (tmp_path / "new" / path.name).read_text() == path.read_text()
+    wrong = run("embed", SMALL, str(tmp_path / "params.npz"), str(tmp_path / "new"), "--name", "3")
+    assert wrong.exit_code == 2 and "letter first" in wrong.stderr
 
 
 def test_verify() -> None:

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 import rnngraph as rg
-from examples import equations, gradient_flow, graph_algebra, own_cell
+from examples import embedded, equations, gradient_flow, graph_algebra, own_cell
 from examples.sunspots.__main__ import main as sunspots
 from examples.sunspots.networks import KINDS
 from examples.sunspots.record import DATA, Record
@@ -172,6 +172,15 @@ def test_graph_algebra_example(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert '<- "a@2"(t)  dense R (3x3)' in printed
     assert "delta_a(t) = V_T^T delta_y(t) + R_T^T delta_s_a(t-1)" in printed
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("unfolded.png", "unfolded_adjoint.png"))
+
+
+def test_embedded_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = embedded.main([str(tmp_path)])
+    assert printed is None or printed.startswith("largest error of 100 steps: ")
+    assert (
+        "void tank_step(tank_state *state, const float x[TANK_X_SIZE], float y[TANK_Y_SIZE]);"
+        in capsys.readouterr().out
+    )
 
 
 def first_sentence(path: Path) -> str:

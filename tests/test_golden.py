@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 from checking import assert_equals_reference, problem_for, to_numpy
 from random_graphs import Problem
@@ -22,6 +23,7 @@ from rnngraph import zoo
 from rnngraph.backends import PRINTERS
 
 FOLDER = Path(__file__).parent / "golden"
+DEVICE_FILES = ("h", "c")
 
 CASES: dict[str, tuple[Callable[[], nx.MultiDiGraph], str, tuple[str, ...]]] = {
     "elman": (lambda: zoo.elman(3, 4, 2, recurrence="dense"), "mse", ("parameters",)),
@@ -82,8 +84,25 @@ def on_device(problem: Problem, move: Callable[[Any], Any]) -> Problem:
     return Problem(**{field.name: moved(getattr(problem, field.name)) for field in dataclasses.fields(problem)})
 
 
+@pytest.mark.parametrize("end", DEVICE_FILES)
+def test_text_for_a_device_is_the_golden_one(end: str, tmp_path: Path, update_golden: bool) -> None:
+    """The header and the source: what the third file has recorded differs in its last digits between machines."""
+    kernel = rg.compile(zoo.narx(2, 4, 1, [0, 1], 5))
+    params = kernel.init()
+    params.vector[:] = np.linspace(-1, 1, params.vector.size)
+    files = kernel.save_c(tmp_path, params, name="narx")
+    text = next(path for path in files if path.suffix == f".{end}").read_text("ascii")
+    golden = FOLDER / f"narx_device.{end}.txt"
+    if update_golden:
+        golden.write_text(text, encoding="utf-8")
+        return
+    assert text == golden.read_text("utf-8"), f"{golden.name} differs; if that is meant, run with --update-golden"
+    assert max(map(len, text.splitlines())) <= 120
+
+
 def test_no_golden_file_is_left_over() -> None:
     expected = {golden_path(name, backend).name for name in CASES for backend in PRINTERS}
+    expected |= {f"narx_device.{end}.txt" for end in DEVICE_FILES}
     assert {path.name for path in FOLDER.iterdir()} == expected
 
 

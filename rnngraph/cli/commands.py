@@ -14,7 +14,7 @@ from rnngraph.backends import PRINTERS, check_backend
 from rnngraph.cli.data import parse_columns, read_training
 from rnngraph.cli.graphs import read_graph
 from rnngraph.errors import OptionError, RNNGraphError
-from rnngraph.files import check_writable, save_arrays, save_graph, write_atomic
+from rnngraph.files import check_writable, load_state, load_table, save_arrays, save_graph, write_atomic
 from rnngraph.listing import as_text_drawing
 from rnngraph.program import build_program
 from rnngraph.rules import Rule
@@ -141,6 +141,26 @@ def emit(graph: str, losses: Sequence[str], backend: str, dtype: str, output: st
     else:
         write_atomic(output, source)
         click.echo(f"written to {output}", err=True)
+
+
+@main.command()
+@graph_argument
+@click.argument("params", type=click.Path(exists=True, dir_okay=False))
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.option("--name", default="network", show_default=True, help="What files and names in C begin with.")
+@click.option("--state", type=click.Path(exists=True, dir_okay=False), help="The state to start from, an npz file.")
+@dtype_option
+def embed(graph: str, params: str, directory: str, name: str, state: str | None, dtype: str) -> None:
+    """Write one step of a trained network as C for a device: header, source and a test with recorded steps.
+
+    PARAMS is an npz file of its parameters, as train --save writes it.
+
+    Example: rnngraph embed zoo:lstm params.npz device --name lstm
+    """
+    kernel = rg.compile(read_graph(graph), dtype=dtype)
+    start = None if state is None else load_state(state)
+    files = kernel.save_c(directory, load_table(params), name=name, state=start)
+    click.echo(f"written to {', '.join(map(str, files))}", err=True)
 
 
 @main.command()
