@@ -49,6 +49,8 @@ class _Scratch:
         if like.buffer.shape == "sequence" and isinstance(like.time, Span):
             start, stop = like.time.start, like.time.stop
             length = Bound(stop.constant - start.constant, stop.times - start.times)
+        if like.steps > 1:
+            length = Bound(like.steps)
         shape = "sequence" if isinstance(like.time, Span) else "step"
         if like.buffer.shape == "matrix":
             assert like.rows is not None

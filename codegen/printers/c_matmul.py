@@ -74,7 +74,7 @@ class MatrixText:
         place = f"{sources} + {start} * {left.buffer.columns}" if start != "0" else sources
         start = self.places.start(target, "first")
         result = f"{sums} + {start} * {target.buffer.columns}" if start != "0" else sums
-        rows = f"(last - first + 1) * {self.places.count(target)}"
+        rows = f"(last - first + 1) * {self.places.rows}"
         calls = [self._call(rows, part, place, result, number > 0) for number, part in enumerate(split.ahead)]
         return [line for call in calls for line in call.replace(f" {place},", f"\n    {place},", 1).split("\n")]
 

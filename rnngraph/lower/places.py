@@ -50,9 +50,10 @@ class Place:
         """Whether only the present value is kept."""
         return self.buffer.shape == "step"
 
-    def step(self, delay: int, label: str) -> View:
-        """The value at t - delay inside a loop; from a buffer without history the latest value."""
-        time = None if self.stepped else Step(self.offset - delay)
+    def step(self, delay: int, label: str, steps: int = 1) -> View:
+        """The value at t - delay inside a loop of so many steps at once; from a buffer without history the latest
+        value."""
+        time = None if self.stepped else Step(self.offset - delay, steps)
         moment = "t" if delay == 0 else f"t_minus_{delay}" if delay > 0 else f"t_plus_{-delay}"
         return View(self.buffer, time, self.start, self.stop, label=f"{label}_{moment}")
 
@@ -208,7 +209,8 @@ class _Placement:
             return True
         if self.schedule.components[number].shifts:  # its readers are at another t
             return True
-        if self.states.get(name, 0) > 1 or self.ahead.get(name, 0) > 1:
+        most = 1 if self.schedule.components[number].steps == 1 else 0  # values that need no history
+        if self.states.get(name, 0) > most or self.ahead.get(name, 0) > most:
             return True
         next_step = -1 if self.schedule.components[number].backward else 1
         for use in self.uses[name]:
@@ -227,7 +229,8 @@ class _Placement:
             name += "_"
         self.names.add(name)
         if not history:
-            return Buffer(name, "step", columns, note=" | ".join(members))
+            steps = self.schedule.components[self.schedule.component_of[members[0]]].steps
+            return Buffer(name, "step", columns, length=Bound(steps if steps > 1 else 0), note=" | ".join(members))
         return Buffer(name, "sequence", columns, length=Bound(before + after, 1), note=" | ".join(members))
 
     def _family(self, members: Sequence[str]) -> None:
