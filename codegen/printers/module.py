@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, stacks, support, sweep, windows
+from codegen.printers import blocks, recurrences, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
@@ -85,7 +85,7 @@ class ModulePrinter(abc.ABC):
             ahead = support.AHEAD_STATES if self.program.ahead else ""
             template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
             text += "\n" + template.replace("{xp}", self.xp)
-        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
+        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS, **recurrences.HELPERS}
         for name in sorted(self.helpers):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
