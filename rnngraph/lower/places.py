@@ -119,9 +119,12 @@ class _Placement:
         self.pinned: set[str] = set()
         self.names: set[str] = set()
         self.factor_of: dict[str, str] = {}
+        self.adjoint_of: dict[str, str] = {}
         for name, signal in self.signals.items():
             if signal.kind == "factor" and signal.origin is not None:
                 self.factor_of.setdefault(signal.origin, name)
+            if signal.kind == "adjoint" and signal.origin is not None:
+                self.adjoint_of.setdefault(signal.origin, name)
         self._collect_uses()
         self._measure_padding()
 
@@ -134,6 +137,8 @@ class _Placement:
             distinct = len({slot.signal for slot in product.sources}) == len(product.sources)
             if product.blocks[0][0].transposed and len(product.sources) > 1 and free and distinct:
                 self._family([slot.signal for slot in product.sources])
+        for product in products:
+            self._deltas_beside(product)
         for product in products:
             if product.biases or len(product.sources) > 1:
                 self._source_buffer(product)
@@ -344,6 +349,13 @@ class _Placement:
             place = self.places.of[name]
             self.places.of[name] = Place(buffer, place.start, place.stop, place.offset)
         self.places.of[past] = Place(buffer, start, columns, before + delay if history else 0)
+
+    def _deltas_beside(self, product: Product) -> None:
+        """The deltas of sums that one product computes lie in its order, so that its gradient is one product, too."""
+        deltas = [self.adjoint_of.get(result, "") for result in product.results]
+        found = [name for name in deltas if name in self.schedule.component_of and name not in self.places.of]
+        if len(found) == len(deltas) > 1:
+            self._family(found)
 
     def _factors_beside(self, product: Product) -> None:
         """The factors that a backward loop multiplies its errors by lie in the order of the deltas they make."""
