@@ -57,6 +57,7 @@ gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sym
 benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, torch and JAX; tables in benchmarks/results
 	$(BIN)/python -m benchmarks.lstm
 	$(BIN)/python -m benchmarks.tdnn
+	$(BIN)/python -m benchmarks.schedule
 	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time
 	$(BIN)/python -m benchmarks.second_order

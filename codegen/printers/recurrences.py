@@ -21,21 +21,20 @@ class _Recurrence:
 
     Where a step has few numbers, time is cut into blocks. All blocks take their steps at once, as if each began with
     0, and multiply up their factors; then each block gets the value it really began with, times these products.
-    Without ``factor``, each call is given one for all t.
+    A factor that is one number serves all t; without one, each call is given a vector that does.
     """
 
     def __init__(self, target, added, factor=None, longest=1 << 30):
         T, shape = len(added), added.shape[1:]
         self.rows = target, added, factor
         self.factor = np.zeros(shape[-1], DTYPE) if factor is None else factor
-        factors = np.broadcast_to(self.factor, added.shape)
+        varies = self.factor.ndim == added.ndim  # else one number or vector serves all t
         worth = T >= 64 and added[0].size <= {most}
         length = min(longest, int((0.7 * T) ** 0.5)) if worth else 1
         count = T // length
         whole = count * length
-        inside, first, factor = (
-            rows[:whole].reshape(count, length, *shape) for rows in (target[1:], added, factors)
-        )
+        inside, first = (rows[:whole].reshape(count, length, *shape) for rows in (target[1:], added))
+        factors = factor if varies else [self.factor] * T
         self.row = np.empty(shape, DTYPE)
         # (factor, target before, added, target) of what goes step by step: whole blocks, and what is left of time
         self.steps = [(factors[t], target[t], added[t], target[t + 1]) for t in range(whole, T)]
@@ -44,15 +43,18 @@ class _Recurrence:
             self.steps = list(zip(factors, target, added, target[1:], strict=False))
             self.nbytes = 800 * T  # the Python objects of these views, about
             return
-        products = np.empty((count if factors.strides[0] else 1, *factor.shape[1:]), DTYPE)
+        products = np.empty((count if varies else 1, length, *shape), DTYPE)
+        factors = [self.factor] * length
+        if varies:
+            factors = np.moveaxis(factor[:whole].reshape(products.shape), 1, 0)
         self.last_products = products[:, -1]
         ends = inside[:, -1]
         self.steps[:0] = zip(
             np.broadcast_to(self.last_products, ends.shape), target[0:whole:length], ends, ends, strict=True
         )
-        self.first = (inside[:, 0], first[:, 0]), (products[:, 0], factor[: len(products), 0])
-        self.products = [(factor[: len(products), k], products[:, k - 1], products[:, k]) for k in range(1, length)]
-        self.blocks = [(factor[:, k], inside[:, k - 1], first[:, k], inside[:, k]) for k in range(1, length)]
+        self.first = (inside[:, 0], first[:, 0]), (products[:, 0], factors[0])
+        self.products = [(factors[k], products[:, k - 1], products[:, k]) for k in range(1, length)]
+        self.blocks = [(factors[k], inside[:, k - 1], first[:, k], inside[:, k]) for k in range(1, length)]
         self.carried = np.empty((count, length - 1, *shape), DTYPE)
         self.nbytes = products.nbytes + self.carried.nbytes
         self.last = products[:, :-1], target[0:whole:length, None], inside[:, :-1]
@@ -191,16 +193,14 @@ class RecurrenceText:
             order = "[:0:-1]" if back else "[:-1]"
             parts = [f"{self._own(found.target)}{'[::-1]' if back else ''}"]
             parts.append(f"{self._own(found.added)}{'[-2::-1]' if back else '[1:]'}")
-        if isinstance(found.factor, View) and not self._constant:
+        if not isinstance(found.factor, View):
+            parts.append(f"np.array({found.factor!r}, DTYPE)")
+        elif not _is_vector(found.factor):
             parts.append(f"{self._own(found.factor)}{order}")
         return [f"{self.name} = _Recurrence({', '.join(parts)})", f"nbytes += self.{self.name}.nbytes"]
 
     def _own(self, view: View) -> str:
         return f"self.{self.text(_all_steps(view))}"
-
-    @property
-    def _constant(self) -> bool:
-        return not isinstance(self.found.factor, View) or _is_vector(self.found.factor)
 
     def _with_the_row_before(self) -> str:
         target = self.found.target
@@ -212,8 +212,8 @@ class RecurrenceText:
     def lines(self) -> list[str]:
         """What is done in each call."""
         found, factor = self.found, self.found.factor
-        constant = self.text(factor) if isinstance(factor, View) and self._constant else repr(factor)
-        call = f"work.{self.name}({constant if self._constant else ''})"
+        vector = self.text(factor) if isinstance(factor, View) and _is_vector(factor) else ""
+        call = f"work.{self.name}({vector})"
         if found.carried is None:
             return [call]
         first = "[-1]" if self.backward else "[0]"
@@ -222,7 +222,7 @@ class RecurrenceText:
         before = f"{self.text(_all_steps(found.before))}{first}" if stepped else self.text(found.before)
         lines = [f"add({before}, {added}, out={target})", call]
         if stepped:
-            by = self.text(_all_steps(factor)) if isinstance(factor, View) and not self._constant else constant
+            by = vector or (self.text(_all_steps(factor)) if isinstance(factor, View) else repr(factor))
             target, carried = (self.text(_all_steps(view)) for view in (found.target, found.carried))
             lines.append(f"multiply({by}, {target}, out={carried})")
         return lines
