@@ -80,7 +80,7 @@ class RegionText:
 
     @property
     def chunked(self) -> dict[str, tuple[int, int]]:
-        """The buffers that hold the steps of a chunk, and how many rows these have at least."""
+        """The buffers that hold the steps of a chunk: how many rows at least, and the steps the loop takes at once."""
         return self.places.chunked
 
     def _function(self, head: str, body: Sequence[str], more: Sequence[str]) -> str:
