@@ -95,10 +95,11 @@ class _Run:
             self._write(where, target, t)
 
     def _part(self, where: str, view: View, t: int) -> tuple[slice, slice]:
-        rows = slice(0, 1)
+        steps = min(view.steps, self.T - t + 1)  # fewer in the last turn of a loop
+        rows = slice(0, max(1, steps))
         if isinstance(view.time, Step):
             row = t - 1 + view.time.offset
-            rows = slice(row, row + 1)
+            rows = slice(row, row + steps)
         elif isinstance(view.time, Span):
             rows = slice(view.time.start.at(self.T), view.time.stop.at(self.T))
         elif view.rows is not None:
@@ -112,7 +113,8 @@ class _Run:
 
     def _flags(self, buffer: Buffer) -> NDArray[np.bool_]:
         if buffer.name not in self.written:
-            rows = {"sequence": buffer.length.at(self.T), "matrix": buffer.rows}.get(buffer.shape, 1)
+            lengths = {"sequence": buffer.length.at(self.T), "matrix": buffer.rows, "step": View(buffer).steps}
+            rows = lengths.get(buffer.shape, 1)
             given = buffer.storage in ("parameter", "direction", "constant")
             self.written[buffer.name] = np.full((rows, buffer.columns), given)
             self.unset[buffer.name] = np.zeros((rows, buffer.columns), dtype=int)

@@ -43,7 +43,7 @@ def axes(view: View, flat: bool = False) -> tuple[Axis, ...]:
         length, times = stop.constant - start.constant, stop.times - start.times
         found = (("batch", length, times), columns) if flat else (("", length, times), ("batch", 1, 0), columns)
     else:
-        found = (("batch", 1, 0), columns)
+        found = (("batch", view.steps, 0), columns)
     return found[::-1] if view.transposed else found
 
 
@@ -64,7 +64,8 @@ def view_text(view: View) -> str:
     """A view as text, its rows counted in t or T."""
     name = view.buffer.name
     if isinstance(view.time, Step):
-        name += f"[t{view.time.offset - 1:+d}]" if view.time.offset != 1 else "[t]"
+        moment = f"t{view.time.offset - 1:+d}" if view.time.offset != 1 else "t"
+        name += f"[{moment}]" if view.steps == 1 else f"[{moment}, {view.steps} steps]"
     elif isinstance(view.time, Span):
         name += f"[{length_text(('', view.time.start.constant, view.time.start.times))}:"
         name += f"{length_text(('', view.time.stop.constant, view.time.stop.times))}]"

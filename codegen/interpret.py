@@ -186,13 +186,17 @@ class Interpreter:
             if isinstance(view.time, Step):
                 assert t is not None, "a step outside a loop"
                 row = t - 1 + view.time.offset
-                assert 0 <= row < array.shape[0], f"row {row} of {view.buffer.name} with {array.shape[0]} rows"
-                array = array[row]
+                count = min(view.steps, self.T - t + 1)
+                assert 0 <= row <= array.shape[0] - count, f"row {row} of {view.buffer.name} with {len(array)} rows"
+                array = array[row] if view.steps == 1 else _merged(array[row : row + count])
             else:
                 assert isinstance(view.time, Span)
                 start, stop = view.time.start.at(self.T), view.time.stop.at(self.T)
                 assert 0 <= start <= stop <= array.shape[0], f"rows {start}:{stop} of {view.buffer.name}"
                 array = array[start:stop]
+        elif view.steps > 1:
+            assert t is not None, "several steps outside a loop"
+            array = _merged(array[: self.T - t + 1])
         elif view.buffer.shape == "matrix":
             assert view.rows is not None
             array = array[view.rows[0]] if view.vector else array[view.rows[0] : view.rows[1]]
@@ -216,7 +220,7 @@ class Interpreter:
         if buffer.name not in self.buffers:
             shapes: dict[str, tuple[int, ...]] = {
                 "sequence": (buffer.length.at(self.T), self.batch, buffer.columns),
-                "step": (self.batch, buffer.columns),
+                "step": (*((buffer.length.constant,) if buffer.length.constant else ()), self.batch, buffer.columns),
                 "matrix": (buffer.rows, buffer.columns),
                 "vector": (buffer.columns,),
                 "scalar": (),

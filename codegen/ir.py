@@ -5,7 +5,7 @@ Grammar
 ::
 
     Function   = name, buffers, body
-    statement  = Loop        for t = 1..T (or T..1): body
+    statement  = Loop        for t = 1..T (or T..1): body; or for several t at once
                | Staggered   loops that take turns, each at a t of its own
                | Sweep       for t = 1..T: statements on matrices per sequence (codegen.sweep)
                | MatMul      target (+)= left @ right
@@ -20,14 +20,17 @@ Grammar
                | Load        target = what the caller gave (input, target, step weight, state), or its derivative
                | Store       what the caller gets (output, state, gradient of an input or of the state, loss)
     View       = buffer, time, rows, columns, transposed
-    time       = Step(offset)         the row t-1+offset of a sequence, t the enclosing loop's variable
+    time       = Step(offset, steps)  the row t-1+offset of a sequence, t the enclosing loop's variable; with steps > 1
+                                      so many rows from there on, fewer where t + steps goes beyond T
                | Span(start, stop)    rows start..stop of a sequence; each bound is constant + T * times
-    Buffer     = sequence (length, batch, columns) | step (batch, columns)
+    Buffer     = sequence (length, batch, columns)
+               | step (batch, columns); (steps, batch, columns) in a loop of several steps
                | matrix (rows, columns) | vector (columns,) | scalar
                | stack (some steps, batch, columns), in a StackMatMul alone
 
-A sequence or step view has shape (time, batch, columns) or (batch, columns); in a MatMul and in a row sum, time and
-batch count as one axis. Operands of an Assign have the target's shape, or one column, or are vectors over the columns.
+A sequence or step view has shape (time, batch, columns) or (batch, columns); in a MatMul, in a row sum and in a loop of
+several steps, time and batch count as one axis. Operands of an Assign have the target's shape, or one column, or are
+vectors over the columns.
 Storage: "workspace" buffers persist per (T, batch) and are zeroed once, when they are made: padding that is never
 written reads 0. "parameter", "direction" and "gradient" buffers are views at ``offset`` of one vector each, laid out
 alike: the parameters, the direction in which derivatives are taken, the result. "constant" buffers hold ``values``.
@@ -62,9 +65,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Step:
-    """The row t - 1 + ``offset`` of a sequence, for the enclosing loop's t."""
+    """The row t - 1 + ``offset`` of a sequence, for the enclosing loop's t; with ``steps`` > 1 so many rows, of which
+    the last turn of a loop may have fewer."""
 
     offset: int
+    steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Span:
 @dataclass(frozen=True)
 class Buffer:
     """An array: see the grammar. ``note`` says what its columns hold, for the emitted source.
+
+    ``length`` of a "step" buffer: the steps of its loop, where these are several at once.
 
     ``groups`` > 1 (made by block_gates, for printers that heed it): the columns lie as so many blocks of equal
     width, each
@@ -115,6 +122,13 @@ class View:
     def columns(self) -> int:
         """How many columns it has."""
         return self.stop - self.start
+
+    @property
+    def steps(self) -> int:
+        """How many steps of a loop it holds at once; 0 for what is no step of a loop."""
+        if self.buffer.shape == "step":
+            return max(1, self.buffer.length.constant)
+        return self.time.steps if isinstance(self.time, Step) else 0
 
     @property
     def whole(self) -> bool:
@@ -282,11 +296,17 @@ class Store:
 
 @dataclass(frozen=True)
 class Loop:
-    """The body for t = 1..T, or for t = T..1 when ``backward``."""
+    """The body for t = 1..T, or for t = T..1 when ``backward``.
+
+    ``steps`` > 1: for t to t + steps - 1 at once, in turns that begin at t = 1, 1 + steps, ..., the last with the steps
+    that are left. Each statement runs for all steps of a turn before the next statement does, so the order of the body
+    is one in which nothing is read before it is computed. It is so for any smaller number, too.
+    """
 
     body: tuple[Statement, ...]
     backward: bool = False
     note: str = ""
+    steps: int = 1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from codegen.ir import Span, Step, View
 
 
 def overlap(first: View, second: View) -> bool:
-    """Whether the views can share an element. Inside a loop two steps of different offset are different rows."""
+    """Whether the views can share an element. Inside a loop of one step at a time, two steps of different offset are
+    different rows; several steps at once share rows with those that begin a few steps later."""
     if first.buffer.name != second.buffer.name:
         return False
     if first.start >= second.stop or second.start >= first.stop:
@@ -16,7 +17,7 @@ def overlap(first: View, second: View) -> bool:
     if first.rows is not None and second.rows is not None:
         return first.rows[0] < second.rows[1] and second.rows[0] < first.rows[1]
     if isinstance(first.time, Step) and isinstance(second.time, Step):
-        return first.time.offset == second.time.offset
+        return abs(first.time.offset - second.time.offset) < max(first.time.steps, second.time.steps)
     if isinstance(first.time, Span) and isinstance(second.time, Span):
         # Rows before t = 1 against rows from t = 1 on: both ends are known numbers, or the same multiple of T.
         return not (_ends_before(first.time, second.time) or _ends_before(second.time, first.time))

@@ -63,7 +63,7 @@ def verify_function(function: Function) -> None:
     _check_buffers(function)
     _check_registers(function)
     for place, statement, loop in _numbered(function):
-        _Check(f"{function.name}, statement {place}", statement, loop is not None).run()
+        _Check(f"{function.name}, statement {place}", statement, loop.steps if loop is not None else 0).run()
     for T in LENGTHS:
         check_dataflow(function, T)
 
@@ -130,11 +130,16 @@ def _check_registers(function: Function) -> None:
 
 @dataclass
 class _Check:
-    """One statement against the grammar."""
+    """One statement against the grammar. ``steps``: how many the loop around it takes at once; 0 outside of loops."""
 
     where: str
     statement: Statement
-    in_loop: bool
+    steps: int
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether it stands in a loop."""
+        return self.steps > 0
 
     def run(self) -> None:
         statement = self.statement
@@ -192,6 +197,10 @@ class _Check:
                 )
         elif view.time is not None:
             self._fail(f"{name} with time {view.time}", f"no time in a {buffer.shape}")
+        if view.steps and view.steps != max(1, self.steps):
+            self._fail(f"{name} of {view.steps} steps", f"the steps of the loop around it, {max(1, self.steps)}")
+        if view.steps > 1 and buffer.groups > 1:
+            self._fail(f"{name} in {buffer.groups} groups", "no groups where a loop takes several steps at once")
         if buffer.shape != "matrix":
             if view.rows is not None or view.vector:
                 self._fail(f"{name} with rows {view.rows}", f"rows in a matrix only, this is a {buffer.shape}")
@@ -265,7 +274,7 @@ class _Check:
         if len(shapes) != 1:
             self._fail(f"targets of {len(shapes)} shapes", "targets of one shape")
         for number, part in enumerate(statement.parts):
-            _Check(f"{self.where}, part {number + 1}", part, self.in_loop).run()
+            _Check(f"{self.where}, part {number + 1}", part, self.steps).run()
             earlier = [each.target for each in statement.parts[:number]]
             for view in views_of(part):
                 if any(overlap(view, target) and not same_place(view, target) for target in earlier):
@@ -342,6 +351,8 @@ class _Check:
             )
         if len({part.backward for part in statement.parts}) > 1:
             self._fail("parts that go forward and parts that go backward", "one direction")
+        if any(part.steps > 1 for part in statement.parts):
+            self._fail("parts of several steps at once", "one step")
 
     def _load(self, statement: Load) -> None:
         if statement.what not in LOADS:

@@ -9,9 +9,10 @@ from codegen.ir import Fused, Loop, Opaque, Stack, Staggered, Statement, View, l
 
 
 def turns(statement: Loop | Staggered, T: int) -> Iterator[tuple[int, int]]:
-    """Which of the statement's loops runs for which t, in running order."""
+    """Which of the statement's loops runs for which t, in running order; for which first t, where it takes several
+    steps at once."""
     shifts = statement.shifts if isinstance(statement, Staggered) else (0,)
-    steps = range(1 - max(shifts), T - min(shifts) + 1)
+    steps = range(1 - max(shifts), T - min(shifts) + 1, 1 if isinstance(statement, Staggered) else statement.steps)
     for step in reversed(steps) if statement.backward else steps:
         yield from ((k, step + shift) for k, shift in enumerate(shifts) if 1 <= step + shift <= T)
 

@@ -16,7 +16,7 @@ from rnngraph.program import Compilation
 @dataclass(frozen=True)
 class Stage:
     """One component of a function's schedule. ``how`` is "batched", "stepped forward" or "stepped backward",
-    ", staggered" where a loop mixes delays and look-aheads."""
+    ", staggered" where a loop mixes delays and look-aheads, ", 5 steps at once" where no cycle has a shorter delay."""
 
     function: str
     how: str
@@ -75,6 +75,7 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
         for component in schedule.components:
             how = "batched" if not component.loop else f"stepped {'backward' if component.backward else 'forward'}"
             how += ", staggered" if component.shifts else ""
+            how += f", {component.steps} steps at once" if component.steps > 1 else ""
             computes = tuple(signal for item in component.items for signal in item.defines)
             if stages and how == "batched" and stages[-1].how == how and stages[-1].function == name:
                 stages[-1] = Stage(name, how, stages[-1].computes + computes)
@@ -105,9 +106,10 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
         for buffer in function.buffers().values():
             if buffer.storage == "workspace" and buffer.shape != "scalar":
                 held = function.rows_of_a_step() if function.name == "stream" else buffer.length.at(span)
+                held = min(buffer.length.constant, span) if buffer.shape == "step" else held
                 shape = {
                     "sequence": (held, batch, buffer.columns),
-                    "step": (batch, buffer.columns),
+                    "step": (*((held,) if held > 1 else ()), batch, buffer.columns),
                     "matrix": (buffer.rows, buffer.columns),
                     "vector": (buffer.columns,),
                 }[buffer.shape]

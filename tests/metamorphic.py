@@ -120,6 +120,20 @@ def learn_delays(graph: nx.MultiDiGraph, rng: np.random.Generator) -> None:
         data["delay"] = {"min": first, "max": first + 2, "learned": True, "shared": bool(rng.random() < 0.5)}
 
 
+def lengthen_delays(graph: nx.MultiDiGraph, rng: np.random.Generator) -> None:
+    """Every delay from 1 on is longer by one number of steps, so that loops take several steps at once."""
+    extra = int(rng.integers(1, 4))
+    for _, _, data in graph.edges(data=True):
+        delay = data.get("delay", 0)
+        if isinstance(delay, dict):
+            data["delay"] = delay | {"min": delay["min"] + extra, "max": delay["max"] + extra}
+        elif np.ndim(delay) == 0:
+            data["delay"] = delay + extra if delay > 0 else delay
+        else:
+            longer = np.array(delay)
+            data["delay"] = np.where(longer > 0, longer + extra, longer).tolist()
+
+
 Feature = Callable[[nx.MultiDiGraph, np.random.Generator], None]
 FEATURES: tuple[Feature, ...] = (
     name_initial_values,
@@ -127,6 +141,7 @@ FEATURES: tuple[Feature, ...] = (
     delay_each_pair,
     learn_delays,
     write_expressions,
+    lengthen_delays,
 )
 
 

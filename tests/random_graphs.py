@@ -210,6 +210,20 @@ def _shuffle(graph: nx.MultiDiGraph, rng: np.random.Generator) -> nx.MultiDiGrap
     return result
 
 
+def with_long_loops(graph: nx.MultiDiGraph, seed: int) -> nx.MultiDiGraph:
+    """A copy of a random graph with every delay from 1 on made longer by one number of steps, 1 to 4: its loops take
+    several steps at once."""
+    extra = int(np.random.default_rng([seed, 6]).integers(1, 5))
+    graph = graph.copy()
+    for _, _, edge in graph.edges(data=True):
+        delay = edge.get("delay", 0)
+        if isinstance(delay, list):
+            edge["delay"] = [one + extra if one > 0 else one for one in delay]
+        elif delay > 0:
+            edge["delay"] = delay + extra
+    return graph
+
+
 def with_weights(graph: nx.MultiDiGraph, seed: int) -> nx.MultiDiGraph:
     """A copy of a random graph, most of whose weighted edges have masks, learned delays, a delay for each pair of
     units, or expressions of parameters, among them parameters that other edges have too. No delay gets shorter."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from checking import losses_of, problem_for
-from random_graphs import random_graph
+from random_graphs import random_graph, with_long_loops
 from test_c import assert_as_numpy
 
 import rnngraph as rg
@@ -44,12 +44,19 @@ def test_networks(name: str, batch: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_graphs(seed: int) -> None:
-    assert_as_numpy(random_graph(seed), seed, T=7, batch=5)
+    graph = random_graph(seed)
+    assert_as_numpy(with_long_loops(graph, seed) if seed % 2 else graph, seed, T=7, batch=5)
 
 
 def test_chunks_of_steps_with_threads() -> None:
     """Longer than the chunks whose gradients are summed up at once: 256 rows of the batch."""
     assert_as_numpy(NETWORKS["lstm"], seed=2, T=150, batch=5)
+
+
+@pytest.mark.parametrize(("T", "batch"), [(300, 1), (151, 4), (20, 70)])
+def test_several_steps_at_once_in_chunks(T: int, batch: int) -> None:
+    """By threads each with a part of the batch, and by one that has it all."""
+    assert_as_numpy(zoo.narx(2, 4, 1, 3, [5, 7]), seed=3, T=T, batch=batch)
 
 
 @pytest.mark.parametrize("method", ["tbptt", "rtrl"])

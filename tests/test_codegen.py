@@ -17,7 +17,7 @@ import sympy
 from checking import losses_of, problem_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import random_graph
+from random_graphs import random_graph, with_long_loops
 
 import rnngraph as rg
 from codegen import functions
@@ -358,6 +358,7 @@ def cases() -> Iterator[tuple[str, Any, Any]]:
     graphs = {"lstm": zoo.lstm(2, 3, 2, peepholes=True), "gru": zoo.gru(2, 3), "narx": zoo.narx(2, 3, 2, 2, 3)}
     graphs |= {"tdnn": zoo.tdnn((2, 3, 2), ([0, 2], 1)), "jordan": zoo.jordan(2, 3, 2, decay=0.5)}
     graphs |= {f"random graph {seed}": random_graph(seed) for seed in range(25)}
+    graphs |= {f"long loops {seed}": with_long_loops(random_graph(seed), seed) for seed in range(6)}
     for number, (name, graph) in enumerate(graphs.items()):
         losses = losses_of(graph, number)
         problem = problem_for(graph, number, losses, T=4, batch=2)
@@ -513,7 +514,7 @@ PLANTED: dict[str, tuple[Statement, str]] = {
     "rows that only short sequences miss": (
         Fill(View(P, Span(Bound(0), Bound(4)), 0, 4), 0.0), r"T = 1.*rows 0:4 of 'p'; expected rows within 0:3",
     ),
-    "a step outside a loop": (Fill(at_step(P), 0.0), r"time Step\(offset=0\); expected a Span outside a loop"),
+    "a step outside a loop": (Fill(at_step(P), 0.0), r"time Step\(offset=0, steps=1\); expected a Span outside a loop"),
     "a span inside a loop": (Loop((Fill(all_steps(P), 0.0),)), r"expected a Step inside a loop"),
     "no time": (Fill(View(P, None, 0, 4), 0.0), r"time None; expected a Span"),
     "time in a matrix": (Copy(all_steps(P), View(W, Step(0), 0, 4, rows=(0, 1))), r"expected no time in a matrix"),

@@ -64,7 +64,7 @@ def _own_matrices(body: tuple[Statement, ...], copies: list[Statement]) -> tuple
 
     result: list[Statement] = []
     for statement in body:
-        if isinstance(statement, Loop | Staggered):
+        if isinstance(statement, Loop | Staggered) and not _several_steps(statement):
             statement = map_bodies(statement, lambda inside: [owned(inner) for inner in inside])
         result.append(statement)
     return tuple(result)
@@ -85,6 +85,11 @@ def _with_own_matrix(product: MatMul, copies: list[Statement]) -> MatMul:
 def _inside(statement: Statement) -> list[Statement]:
     """What stands in the loops of a statement."""
     return [inner for loop in loops_of(statement) for inner in loop.body]
+
+
+def _several_steps(statement: Statement) -> bool:
+    """Whether a loop takes several steps at once: its rows are many, and its gates stay side by side."""
+    return any(loop.steps > 1 for loop in loops_of(statement))
 
 
 def _parts(body: tuple[Statement, ...]) -> dict[str, set[tuple[int, int]]]:
@@ -114,11 +119,18 @@ def _choose(body: tuple[Statement, ...]) -> dict[str, int]:
         for view in views_of(statement):
             if view.buffer.name in parts:
                 parts[view.buffer.name].add((view.start, view.stop))
+    of_several = {
+        view.buffer.name
+        for statement in filter(_several_steps, body)
+        for inner in _inside(statement)
+        for view in views_of(inner)
+    }
     width: dict[str, int] = {}
     for name, ranges in parts.items():
         buffer = buffers[name]
         common = _width(ranges, buffer)
-        if buffer.storage == "workspace" and buffer.shape in ("sequence", "step") and common is not None:
+        fits = buffer.storage == "workspace" and buffer.shape in ("sequence", "step") and name not in of_several
+        if fits and common is not None:
             width[name] = common
     matrices: dict[str, str] = {}
     _drop_unfit(body, statements, width, matrices)

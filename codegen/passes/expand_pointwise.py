@@ -49,6 +49,8 @@ class _Scratch:
         if like.buffer.shape == "sequence" and isinstance(like.time, Span):
             start, stop = like.time.start, like.time.stop
             length = Bound(stop.constant - start.constant, stop.times - start.times)
+        if like.steps > 1:
+            length = Bound(like.steps)
         shape = "sequence" if isinstance(like.time, Span) else "step"
         if like.buffer.shape == "matrix":
             assert like.rows is not None
@@ -152,7 +154,7 @@ class _Expansion:
 
     def _sum(self, expression: Expression, into: View | None, last: bool) -> Argument:
         content, primitive = expression.as_content_primitive()
-        if content != 1 and primitive.is_Add:
+        if content != 1 and primitive.is_Add and _multiples(primitive) < _multiples(expression):
             return self._fold([("", primitive), ("multiply", content)], into, last)
         positive: list[Expression] = []
         negative: list[Expression] = []
@@ -214,8 +216,9 @@ class _Expansion:
                 under.append(base**-exponent)
             elif factor.is_Add:
                 content, primitive = factor.as_content_primitive()
-                coefficient = coefficient * content
-                over.append(primitive)
+                fewer = _multiples(primitive) <= _multiples(factor)
+                coefficient = coefficient * content if fewer else coefficient
+                over.append(primitive if fewer else factor)
             else:
                 over.append(factor)
         if len(over) == 1 and not under and coefficient == 1:
@@ -242,6 +245,11 @@ class _Expansion:
         if exponent % 2 == 0:
             return self._nary("square", [half], into, last)
         return self._fold([("", half**2 if exponent > 3 else base**2), ("multiply", base)], into, last)
+
+
+def _multiples(expression: Expression) -> int:
+    """How many summands have a number as a factor, which costs a call: in 9*x/10 + y one, in (9*x + 10*y)/10 two."""
+    return sum(abs(summand.as_coeff_Mul()[0]) != 1 for summand in expression.args)
 
 
 def _compound_first(expression: Expression) -> tuple[bool, str]:

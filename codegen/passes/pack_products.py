@@ -108,7 +108,8 @@ class _Packing:
         if like.rows is not None:
             rows = like.rows[1] - like.rows[0]
             return View(Buffer(name, "matrix", columns, rows), None, 0, columns, (0, rows), label=name)
-        return View(Buffer(name, "step", columns), None, 0, columns, label=name)
+        length = Bound(like.steps if like.steps > 1 else 0)
+        return View(Buffer(name, "step", columns, length=length), None, 0, columns, label=name)
 
 
 def _changes(view: View, loop: Sequence[Statement]) -> bool:

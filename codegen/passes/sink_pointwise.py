@@ -27,7 +27,7 @@ def sink_pointwise(function: Function) -> Function:
         if isinstance(statement, Assign) and (loop := _only_reader(body, index)) is not None:
             inner = body[loop]
             assert isinstance(inner, Loop)
-            body[loop] = dataclasses.replace(inner, body=(_at_each_step(statement), *inner.body))
+            body[loop] = dataclasses.replace(inner, body=(_at_each_step(statement, inner.steps), *inner.body))
             del body[index]
     return dataclasses.replace(function, body=tuple(body))
 
@@ -40,11 +40,14 @@ def _only_reader(body: Sequence[Statement], index: int) -> int | None:
     if target.buffer.storage != "workspace" or not _is_cheap(assign) or not _all_steps(target):
         return None
     readers = [k for k, other in enumerate(body) if k != index and any(_meets(view, target) for view in _views(other))]
-    if len(readers) != 1 or readers[0] < index or not isinstance(body[readers[0]], Loop):
+    if len(readers) != 1 or readers[0] < index:
         return None
     (loop,) = readers
+    reader = body[loop]
+    if not isinstance(reader, Loop):
+        return None
     assert isinstance(target.time, Span)
-    place = dataclasses.replace(target, time=Step(target.time.start.constant))
+    place = dataclasses.replace(target, time=Step(target.time.start.constant, reader.steps))
     if any(_meets(view, target) and not same_element(view, place) for view in _views(body[loop])):
         return None
     operands = [view for _, view in assign.operands]
@@ -56,11 +59,11 @@ def _only_reader(body: Sequence[Statement], index: int) -> int | None:
     return None if any(_meets(view, operand) for view in changed for operand in operands) else loop
 
 
-def _at_each_step(assign: Assign) -> Assign:
+def _at_each_step(assign: Assign, steps: int) -> Assign:
     def step(view: View) -> View:
         if not isinstance(view.time, Span):
             return view
-        return dataclasses.replace(view, time=Step(view.time.start.constant))
+        return dataclasses.replace(view, time=Step(view.time.start.constant, steps))
 
     operands = tuple((symbol, step(view)) for symbol, view in assign.operands)
     return dataclasses.replace(assign, target=step(assign.target), operands=operands)

@@ -146,9 +146,10 @@ class CPrinter(NumPyPrinter):
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
         """Some buffers hold the steps of a chunk."""
         for region in self._compiled:
-            if (rows := region.chunked.get(buffer.name)) is not None:
-                name = self.views.buffer(buffer)
-                return [(name, f"np.zeros((max({rows} // batch, 1), batch, {buffer.columns}), DTYPE)")]
+            if buffer.name in region.chunked:
+                name, (rows, steps) = self.views.buffer(buffer), region.chunked[buffer.name]
+                chunk = f"max({rows} // batch, 1)" if steps == 1 else f"max({rows} // ({steps} * batch), 1) * {steps}"
+                return [(name, f"np.zeros(({chunk}, batch, {buffer.columns}), DTYPE)")]
         return super().allocation(buffer)
 
     def _array(self, buffer: Buffer) -> str:

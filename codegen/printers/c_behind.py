@@ -34,7 +34,7 @@ def products_behind(statements: Sequence[Statement]) -> tuple[list[Statement], d
     for statement in statements:
         if isinstance(statement, MatMul) and is_gradient(statement):
             loop = _maker(statement, body, found)
-            left, right = _at_t(statement.left), _at_t(statement.right)
+            left, right = (_at_t(side, loop.steps if loop else 1) for side in (statement.left, statement.right))
             if loop is not None and left is not None and right is not None:
                 found.setdefault(id(loop), []).append(Behind(statement, left, right))
                 continue
@@ -50,33 +50,34 @@ def is_gradient(product: MatMul) -> bool:
 def _maker(product: MatMul, before: Sequence[Statement], found: Mapping[int, Sequence[Behind]]) -> Loop | None:
     """The loop among those before the product that computes a side of it step by step, if the product can be done with
     it."""
-    sides = [_at_t(side) for side in (product.left, product.right)]
     for statement in reversed(before):
         writes = targets_of(statements_in(statement))
         touched = [view for inner in statements_in(statement) for view in views_of(inner)]
         if isinstance(statement, Opaque) or any(_meets(view, product.target) for view in touched):
             return None
         if any(_meets(view, side) for view in writes for side in (product.left, product.right)):
-            return statement if isinstance(statement, Loop) and _stand(statement, sides) else None
+            return statement if isinstance(statement, Loop) and _stand(statement, product) else None
         if any(_meets(other.product.target, product.target) for other in found.get(id(statement), ())):
             return None
     return None
 
 
-def _stand(loop: Loop, sides: Sequence[View | None]) -> bool:
+def _stand(loop: Loop, product: MatMul) -> bool:
     """Whether the sides have their values once the loop has done a step: what it writes of them is at their t."""
+    sides = [_at_t(side, loop.steps) for side in (product.left, product.right)]
     writes = targets_of(loop.body)
     return all(
         side is not None and all(view.time == side.time for view in writes if _meets(view, side)) for side in sides
     )
 
 
-def _at_t(view: View) -> View | None:
-    """A view of all steps, at the t of a loop: row t - 1 + start; None where it has no row for each t alone."""
+def _at_t(view: View, steps: int) -> View | None:
+    """A view of all steps, at the t of a loop of so many steps at once: row t - 1 + start; None where it has no row
+    for each t alone."""
     time = view.time
     if not isinstance(time, Span) or time.start.times or time.stop != Bound(time.start.constant, 1):
         return None
-    return dataclasses.replace(view, time=Step(time.start.constant), transposed=False)
+    return dataclasses.replace(view, time=Step(time.start.constant, steps), transposed=False)
 
 
 def _meets(one: View, other: View | None) -> bool:

@@ -79,8 +79,8 @@ class RegionText:
         return [self.name]
 
     @property
-    def chunked(self) -> dict[str, int]:
-        """The buffers that hold the steps of a chunk, and how many rows these have at least."""
+    def chunked(self) -> dict[str, tuple[int, int]]:
+        """The buffers that hold the steps of a chunk: how many rows at least, and the steps the loop takes at once."""
         return self.places.chunked
 
     def _function(self, head: str, body: Sequence[str], more: Sequence[str]) -> str:
@@ -148,11 +148,12 @@ class RegionText:
         sums: list[str] = []
         bodies = []
         for part in parts:
-            self.places.pointers = {}
+            self.places.pointers, self.places.steps = {}, part.steps
             lines: list[str] = []
             for each in part.body:
                 lines += self._in_loop(each, ahead, before, sums, changed)
             bodies.append([*self.places.pointers.values(), *lines])
+        self.places.steps = 1
         for each in inner:
             columns = views_of(each)[0].columns
             self.operations += operations(each) if isinstance(each, MatMul) else POINTWISE_OPERATIONS * columns
@@ -170,10 +171,14 @@ class RegionText:
             rows = ROWS_BEHIND if behind else ROWS_AHEAD
             lines = [*pointers, *partial, *_chunks(statement, rows, sums, bodies[0], summed)]
         elif isinstance(statement, Loop):
-            lines = [_head(statement), *("    " + line for line in bodies[0]), "}"]
+            lines = _turns(statement, "1", "T", bodies[0])
         else:
             lines = _staggered(statement, bodies)
         head = ["const long from = 0, rows = batch;"] if alone else _shares(Bound(1))
+        if (steps := parts[0].steps) > 1:
+            head.append(
+                f"const long turn = rows == batch ? {steps} : 1; // steps at once: one thread has all their rows"
+            )
         text = [*comment_lines([statement.note]), "{", *("    " + line for line in (*head, *lines)), "}"]
         self._phase(ONCE if alone else SHARED, text)
         if gradients and not alone:
@@ -184,7 +189,7 @@ class RegionText:
 
     def _mark_chunked(self, statement: Loop | Staggered, ahead: Sequence[Ahead], behind: Sequence[Behind]) -> None:
         """Which buffers need hold the steps of one chunk only."""
-        rows = ROWS_BEHIND if behind else ROWS_AHEAD
+        rows = ROWS_BEHIND if behind else ROWS_AHEAD, loops_of(statement)[0].steps
         self.places.chunked |= {each.product.target.buffer.name: rows for each in ahead}
         for name in {view.buffer.name for each in behind for view in (each.left, each.right)}:
             inside = [view for each in statements_in(statement) for view in views_of(each) if view.buffer.name == name]
@@ -272,26 +277,36 @@ def _chunks(loop: Loop, rows: int, sums: Sequence[str], body: Sequence[str], sum
         heads = [
             "for (long last = T; last >= 1; last -= chunk) {",
             "    const long first = last > chunk ? last - chunk + 1 : 1;",
-            "    for (long t = last; t >= first; --t) {",
         ]
     else:
         heads = [
             "for (long first = 1; first <= T; first += chunk) {",
             "    const long last = first + chunk - 1 < T ? first + chunk - 1 : T;",
-            "    for (long t = first; t <= last; ++t) {",
         ]
+    steps, of_a_turn = loop.steps, "batch" if loop.steps == 1 else f"{loop.steps} * batch"
+    whole = f"{rows} / batch" if steps == 1 else f"{rows} / ({of_a_turn}) * {steps}"
     together = ["    if (together) {", *("        " + line for line in sums), "    }"] if sums else []
     return [
-        f"const long chunk = batch < {rows} ? {rows} / batch : 1;",
-        *(["const int together = rows == batch && chunk > 1;"] if sums else []),
-        *heads[:2],
+        f"const long chunk = {of_a_turn} < {rows} ? {whole} : {steps};",
+        *([f"const int together = rows == batch && chunk > {steps};"] if sums else []),
+        *heads,
         *together,
-        heads[2],
-        *("        " + line for line in body),
-        "    }",
+        *("    " + line for line in _turns(loop, "first", "last", body)),
         *("    " + line for line in summed),
         "}",
     ]
+
+
+def _turns(loop: Loop, first: str, last: str, body: Sequence[str]) -> list[str]:
+    """A loop over the steps from first to last, some at once: fewer in the last turn."""
+    if loop.steps == 1:
+        head = f"t = {last}; t >= {first}; --t" if loop.backward else f"t = {first}; t <= {last}; ++t"
+        return [f"for (long {head}) {{", *("    " + line for line in body), "}"]
+    head = f"t = {first}; t <= {last}; t += turn"
+    if loop.backward:
+        head = f"t = {first} + ({last} - {first}) / turn * turn; t >= {first}; t -= turn"
+    rows = f"const long turn_rows = ({last} - t < turn ? {last} - t + 1 : turn) * rows;"
+    return [f"for (long {head}) {{", *("    " + line for line in (rows, *body)), "}"]
 
 
 def _staggered(statement: Staggered, bodies: Sequence[Sequence[str]]) -> list[str]:
@@ -304,9 +319,7 @@ def _staggered(statement: Staggered, bodies: Sequence[Sequence[str]]) -> list[st
     return [*result, "}"]
 
 
-def _head(statement: Loop | Staggered) -> str:
-    if isinstance(statement, Loop):
-        return "for (long t = T; t >= 1; --t) {" if statement.backward else "for (long t = 1; t <= T; ++t) {"
+def _head(statement: Staggered) -> str:
     first, last = str(1 - max(statement.shifts)), shifted("T", -min(statement.shifts))
     if statement.backward:
         return f"for (long step = {last}; step >= {first}; --step) {{"

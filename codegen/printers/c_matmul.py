@@ -65,7 +65,7 @@ class MatrixText:
     def ahead(self, split: Ahead) -> list[str]:
         """What is summed up ahead for the steps first..last."""
         left, target = self.product.left, self.product.target
-        rows = f"(last - first + 1) * {self.places.count(target)}"
+        rows = f"(last - first + 1) * {self.places.rows}"
         places = self.places.first(left), self.places.first(target)
         calls = [self._call(rows, part, *places, number > 0, "\n    ") for number, part in enumerate(split.ahead)]
         return [line for call in calls for line in call.split("\n")]

@@ -14,7 +14,7 @@ from codegen.printers.views import bound_text
 
 VECTORS = {"parameter": "parameters", "direction": "direction", "gradient": "gradient"}
 OWN = {"memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector", "thread", "team"} | {
-    "first", "last", "chunk", "source", "sum", "largest", "from", "rows", "together", "all"
+    "first", "last", "chunk", "source", "sum", "largest", "from", "rows", "together", "all", "turn", "turn_rows"
 }  # fmt: skip
 
 
@@ -29,7 +29,9 @@ class Places:
         self.memory: dict[str, Buffer] = {}
         self.vectors: set[str] = set()
         self.scratch: dict[str, tuple[int, str]] = {}
-        self.chunked: dict[str, int] = {}  # buffers that hold the steps of a chunk -> how many rows of a chunk at least
+        self.steps = 1  # how many the loop that is being written takes at once
+        # buffers that hold the steps of a chunk -> how many rows of a chunk at least, the steps that the loop takes
+        self.chunked: dict[str, tuple[int, int]] = {}
         self.pointers: dict[str, str] = {}  # name -> its declaration, for the block that is being written
 
     def base(self, buffer: Buffer) -> str:
@@ -64,7 +66,7 @@ class Places:
     def start(self, view: View, t: str = "t") -> str:
         """In which row of its buffer the thread's first row of a view is, as a factor."""
         if view.buffer.name in self.chunked:
-            rows = "rows" if self.shared else "batch"
+            rows = self.rows
             steps = f"({t} - first) * {rows}" if t != "first" else ""
             terms = [*(["chunk * from"] if self.shared else []), *([steps] if steps else [])]
         else:
@@ -102,6 +104,11 @@ class Places:
         """How many rows of a view a thread has."""
         if not has_rows(view.buffer):
             return "1" if view.rows is None or view.vector else str(view.rows[1] - view.rows[0])
+        return self.rows if self.steps == 1 else "turn_rows"
+
+    @property
+    def rows(self) -> str:
+        """How many rows of a step a thread has."""
         return "rows" if self.shared else "batch"
 
 

@@ -126,7 +126,8 @@ class CuPyPrinter(StatementPrinter):
             self.kernels[kernel.text] = self.module_names.name(("kernel", kernel.text), wanted)
         name = self.kernels[kernel.text]
         self._launched[name] = None
-        grid, elements = self._space(_elements(rows, columns))
+        count, steps = _elements(rows, columns), targets[0].steps
+        grid, elements = self._space(count) if steps <= 1 else self._space_of_a_turn(count, steps)
         arguments = [*(self.view(view) for view in kernel.arguments), elements]
         line = f"{name}({grid}, BLOCK, ({', '.join(arguments)}))"
         if len(line) <= 100:
@@ -139,6 +140,15 @@ class CuPyPrinter(StatementPrinter):
             grid, count = (self.names.name((word, number), f"{word}_{number}") for word in ("grid", "elements"))
             self._spaces[elements] = grid, count
         return self._spaces[elements]
+
+    def _space_of_a_turn(self, elements: str, steps: int) -> tuple[str, str]:
+        """Those of a loop that takes several steps at once, ``elements`` in each: a part of each turn's views."""
+        assert self.entries is not None, "a step outside a loop"
+        number = len(self.loops) + 1, elements, steps
+        names = tuple(self.names.name((word, number), f"{word}_of_turn") for word in ("grid", "elements"))
+        turns = f"[_grid(min({steps}, T - t) * {elements}) for t in range(0, T, {steps})]"
+        self.entries.setdefault(f"({names[0]}, {names[1]})", turns)
+        return names[0], names[1]
 
     def reduce(self, statement: Reduce) -> list[str]:
         """Outside of loops as NumPy has it."""

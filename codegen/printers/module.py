@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, stacks, support, sweep, windows
+from codegen.printers import blocks, recurrences, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
@@ -59,6 +59,8 @@ class ModulePrinter(abc.ABC):
             "matrix": f"({buffer.rows}, {buffer.columns})",
             "vector": f"({buffer.columns},)",
         }[buffer.shape]
+        if buffer.shape == "step" and buffer.length.constant > 1:
+            shape = f"(min({buffer.length.constant}, T), batch, {buffer.columns})"
         return [(self.views.buffer(buffer), f"{self.xp}.zeros({shape}, DTYPE)")]
 
     def preamble(self) -> list[str]:
@@ -83,7 +85,7 @@ class ModulePrinter(abc.ABC):
             ahead = support.AHEAD_STATES if self.program.ahead else ""
             template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
             text += "\n" + template.replace("{xp}", self.xp)
-        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
+        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS, **recurrences.HELPERS}
         for name in sorted(self.helpers):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
@@ -397,11 +399,22 @@ class ModulePrinter(abc.ABC):
 
     def step_view(self, view: View, shown: int | str | None, form: str = "{}") -> str:
         """The name of a step's view inside the current loop; ``form`` is what becomes of the view of all steps."""
-        assert self.entries is not None and isinstance(view.time, Step), "a step outside a loop"
+        assert self.entries is not None, "a step outside a loop"
         name = self.views.step_name(view, shown)
+        if view.steps > 1:
+            self.entries.setdefault(name, self._several_steps(view))
+            return name
+        assert isinstance(view.time, Step), "a step of what is no sequence"
         wide = shown if isinstance(shown, int) else None
         self.entries.setdefault(name, self.by_step(form.replace("{}", self.views.whole_step(view, wide)), view.time))
         return name
+
+    def _several_steps(self, view: View) -> str:
+        """What a loop of several steps at once goes through: the rows of each turn, time and batch as one axis."""
+        self.helpers.add("_in_turns")
+        if isinstance(view.time, Step):
+            return f"_in_turns({self.views.whole_step(view, None)}, {view.steps})"
+        return f"_in_turns({'self.' + self.views.text(view)}, {view.steps}, T)"
 
     def by_step(self, text: str, time: Step) -> str:
         """What a loop goes through, given the view of all its steps; ``time``: where the first of them lies."""

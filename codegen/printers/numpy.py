@@ -11,6 +11,7 @@ from codegen.ir import (
     Fill,
     Function,
     Load,
+    Loop,
     MatMul,
     Reduce,
     Span,
@@ -22,6 +23,7 @@ from codegen.ir import (
     views_of,
 )
 from codegen.passes import block_gates, expand_pointwise, merge_neighbours, stack_products
+from codegen.printers.recurrences import RecurrenceText, recurrence_of
 from codegen.printers.stacks import StackText, stack_allocation
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, grouping, wrapped
@@ -78,6 +80,7 @@ class NumPyPrinter(StatementPrinter):
     def _start(self, function: Function) -> None:
         super()._start(function)
         self._given = _read_as_given(function)
+        self.recurrences = 0
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
         """Blocked buffers hold one gate after the other; with one row the layouts are the same memory. A stack holds as
@@ -98,6 +101,21 @@ class NumPyPrinter(StatementPrinter):
         return [(name, f"np.zeros(({rows}{gates}, batch, {width}), DTYPE)")]
 
     # Statements.
+
+    def _statement(self, statement: Statement) -> list[str]:
+        """Linear recurrences of few units are cut into blocks of time."""
+        found = recurrence_of(statement, self.function) if isinstance(statement, Loop) else None
+        if not isinstance(statement, Loop) or found is None or self.function.name == "stream":
+            return super()._statement(statement)
+        self.helpers.add("_Recurrence")
+        self.recurrences += 1
+        name = self.names.name(("recurrence", self.recurrences), f"recurrence_{self.recurrences}")
+        text = RecurrenceText(found, statement.backward, name, self.views.text)
+        self.once += [f"self.{line}" for line in text.once()]
+        if found.carried is not None:
+            self.ufuncs |= {"add", "multiply"}
+        notes = [note for inner in (statement, *statement.body) for note in self._note(inner.note, "    ")]
+        return [*notes, *("    " + line for line in text.lines())]
 
     def simple(self, statement: Statement) -> list[str]:
         """One or a few lines per statement."""

@@ -26,7 +26,7 @@ class StatementPrinter(StreamPrinter):
 
     def view(self, view: View, shown: int | None = None) -> str:
         """A view as an expression; inside a loop a name."""
-        if isinstance(view.time, Step):
+        if isinstance(view.time, Step) or view.steps > 1:
             return self.step_view(view, shown if view.columns not in (1, shown) and view.buffer.groups == 1 else None)
         text = self.views.text(view, shown)
         return self.bind(f"{text}.T" if view.transposed and shown is None else text, view.label)
@@ -49,7 +49,7 @@ class StatementPrinter(StreamPrinter):
 
     def matrix(self, view: View) -> str:
         """A view as a matrix: time and batch are one axis."""
-        if isinstance(view.time, Step):
+        if isinstance(view.time, Step) or view.steps > 1:
             return self.step_view(view, None)
         text = self.views.text(view)
         if isinstance(view.time, Span):

@@ -238,6 +238,16 @@ AHEAD_STATES = """; for each node read ahead (``x:ahead`` where it is both) its 
     earliest first"""
 
 HELPERS = {
+    "_in_turns": '''
+def _in_turns(rows, steps, T=None):
+    """The rows of a loop that takes several steps at once, turn by turn, the last with what is left; time and batch as
+    one axis. With T, the same rows serve every turn."""
+    if T is None:
+        parts = [rows[t : t + steps] for t in range(0, len(rows), steps)]
+    else:
+        parts = [rows[: T - t] for t in range(0, T, steps)]
+    return [part.reshape(-1, part.shape[-1]) for part in parts]
+''',
     "_step": '''
 def _step(x, out):
     """1 where x > 0, else 0."""

@@ -126,7 +126,8 @@ class ViewText:
             return f"{name}[{rows}, {columns}]" if columns else f"{name}[{rows}]"
         if buffer.shape == "vector":
             return f"{name}[{columns}]" if columns else name
-        return f"{name}[:, {columns}]" if columns else name
+        rows = ":, :" if view.steps > 1 else ":"
+        return f"{name}[{rows}, {columns}]" if columns else name
 
     def by_block(self, buffer: Buffer) -> str:
         """The name of a blocked matrix as one block after the other, whatever the batch."""

@@ -82,7 +82,7 @@ class _Lowering:
             sweep = SweepLowering(
                 self.schedule,
                 self.layout,
-                lambda name, delay: self._view(name, delay, True),
+                lambda name, delay: self._view(name, delay, 1),
                 self._parameter,
                 self.notes,
             )
@@ -107,15 +107,17 @@ class _Lowering:
     def _loop(self, component: Component) -> Loop | Staggered:
         """One loop, or a loop for each run of items with one shift."""
         note = "for t = T..1" if component.backward else "for t = 1..T"
+        if component.steps > 1:
+            note += f", {component.steps} steps at once: every cycle has a delay of {component.steps} or more"
         shifts = component.shifts or (0,) * len(component.items)
         parts: list[tuple[int, Loop]] = []
         for shift, run in groupby(zip(component.items, shifts, strict=True), key=itemgetter(1)):
             inside: list[Statement] = []
             for name in component.inputs if not parts else ():
-                self._copy_in_loop(name, inside)
+                self._copy_in_loop(name, inside, component)
             for item, _ in run:
                 self._emit(item, inside, component)
-            parts.append((shift, Loop(tuple(inside), component.backward, note)))
+            parts.append((shift, Loop(tuple(inside), component.backward, note, component.steps)))
         if len(parts) == 1:
             return parts[0][1]
         return Staggered(
@@ -228,10 +230,10 @@ class _Lowering:
         lowering = CarryLowering(
             self.schedule,
             self.layout,
-            lambda name, delay: self._view(name, delay, True),
+            lambda name, delay: self._view(name, delay, 1),
             self._parameter,
             self.notes,
-            lambda name, delay: self._view(name, delay, False),
+            lambda name, delay: self._view(name, delay, 0),
             lambda state: totals.boundary_values(adjoints[state], state),
         )
         totals.statements.append(lowering.run())
@@ -297,15 +299,16 @@ class _Lowering:
                 own = self.schedule.component_of[name] if component.loop else None
                 self._copy_batched(name, body, own)
 
-    def _copy_in_loop(self, name: str, body: list[Statement]) -> None:
+    def _copy_in_loop(self, name: str, body: list[Statement], component: Component) -> None:
         number = self.schedule.component_of[name]
         for product, source, k in self.slots_of.get(name, []):
             if self.schedule.component_of[product.results[0]] == number:
                 slot = product.sources[k]
                 sign = "plus" if slot.delay > 0 else "minus"  # the step that will read it, or has read before it
                 label = f"{name}_for_t_{sign}_{abs(slot.delay)}" if slot.delay else f"{name}_t"
-                target = View(source.buffer, Step(source.offset + slot.delay), *source.columns[k], label=label)
-                body.append(Copy(target, self.places.of[name].step(0, name)))
+                time = Step(source.offset + slot.delay, component.steps)
+                target = View(source.buffer, time, *source.columns[k], label=label)
+                body.append(Copy(target, self.places.of[name].step(0, name, component.steps)))
 
     # Items.
 
@@ -321,24 +324,24 @@ class _Lowering:
                 body.append(Fill(place.step(0, name), float(self.signals[name].initial or 0.0)))
 
     def _emit(self, item: Item, body: list[Statement], component: Component) -> None:
-        stepped = component.loop
+        steps = component.steps if component.loop else 0  # 0: for all t at once
         note = self._note(item.defines[0])
         if isinstance(item, Product):
             note = "; ".join(dict.fromkeys(text for name in item.results if (text := self._note(name))))
             body.append(
-                MatMul(self._results(item, stepped), self._left(item, stepped), self._matrix(item, stepped), note=note)
+                MatMul(self._results(item, steps), self._left(item, steps), self._matrix(item, steps), note=note)
             )
         elif isinstance(item, UnitReduction):
-            source = self._view(item.source, 0, stepped)
+            source = self._view(item.source, 0, steps)
             kind = "units" if item.operator == "sum" else "logsumexp"
-            body.append(Reduce(self._view(item.signal, 0, stepped), kind, source, note=note))
+            body.append(Reduce(self._view(item.signal, 0, steps), kind, source, note=note))
         else:
             expression = rewrite_in_primitives(self._use_halved(item.expression))
-            operands = tuple((symbol, self._operand(symbol, stepped)) for symbol in symbols_of(expression))
-            body.append(Assign(self._view(item.signal, 0, stepped), expression, operands, note=note))
-        if stepped:
+            operands = tuple((symbol, self._operand(symbol, steps)) for symbol in symbols_of(expression))
+            body.append(Assign(self._view(item.signal, 0, steps), expression, operands, note=note))
+        if steps:
             for name in item.defines:
-                self._copy_in_loop(name, body)
+                self._copy_in_loop(name, body, component)
 
     def _note(self, name: str) -> str:
         """The comment at the statement that computes a signal: its equation, or what a signal made here is for."""
@@ -349,40 +352,40 @@ class _Lowering:
             return f"a part of {signal.origin}(t)"
         return self.notes.get(name, "")
 
-    def _view(self, name: str, delay: int, stepped: bool) -> View:
+    def _view(self, name: str, delay: int, steps: int) -> View:
         place = self.places.of[name]
-        return place.step(delay, name) if stepped else place.span(delay, name)
+        return place.step(delay, name, steps) if steps else place.span(delay, name)
 
-    def _operand(self, symbol: Expression, stepped: bool) -> View:
+    def _operand(self, symbol: Expression, steps: int) -> View:
         found = meaning(symbol)
-        return self.layout.view(found) if isinstance(found, str) else self._view(found.signal, found.delay, stepped)
+        return self.layout.view(found) if isinstance(found, str) else self._view(found.signal, found.delay, steps)
 
     def _batched_operands(self, expression: Expression) -> tuple[tuple[Expression, View], ...]:
-        return tuple((symbol, self._operand(symbol, stepped=False)) for symbol in symbols_of(expression))
+        return tuple((symbol, self._operand(symbol, steps=0)) for symbol in symbols_of(expression))
 
-    def _joined(self, place: Place, slots: tuple[Slot, ...], stepped: bool) -> View:
+    def _joined(self, place: Place, slots: tuple[Slot, ...], steps: int) -> View:
         label = place.buffer.name if len(slots) > 1 else slots[0].signal
-        return place.step(slots[0].delay, label) if stepped else place.span(slots[0].delay, label)
+        return place.step(slots[0].delay, label, steps) if steps else place.span(slots[0].delay, label)
 
-    def _results(self, item: Product, stepped: bool) -> View:
+    def _results(self, item: Product, steps: int) -> View:
         slots = tuple(Slot(name, 0) for name in item.results)
         place = self.places.side_by_side(slots)
         assert place is not None
-        return self._joined(place, slots, stepped)
+        return self._joined(place, slots, steps)
 
-    def _left(self, item: Product, stepped: bool) -> View:
+    def _left(self, item: Product, steps: int) -> View:
         source = self.places.sources.get(item.results[0])
         if source is None:
             place = self.places.side_by_side(item.sources)
             assert place is not None
-            return self._joined(place, item.sources, stepped)
+            return self._joined(place, item.sources, steps)
         name = source.buffer.name
         own = Place(source.buffer, 0, source.buffer.columns, source.offset)
-        return own.step(0, name) if stepped else own.span(0, name)
+        return own.step(0, name, steps) if steps else own.span(0, name)
 
-    def _matrix(self, item: Product, stepped: bool) -> View:
+    def _matrix(self, item: Product, steps: int) -> View:
         heights = [self.signals[slot.signal].size for slot in item.sources]
-        return self.matrices.of(item, heights, self.halved & set(item.results), stepped)
+        return self.matrices.of(item, heights, self.halved & set(item.results), steps > 0)
 
     # Halved weighted sums.
 

@@ -50,9 +50,10 @@ class Place:
         """Whether only the present value is kept."""
         return self.buffer.shape == "step"
 
-    def step(self, delay: int, label: str) -> View:
-        """The value at t - delay inside a loop; from a buffer without history the latest value."""
-        time = None if self.stepped else Step(self.offset - delay)
+    def step(self, delay: int, label: str, steps: int = 1) -> View:
+        """The value at t - delay inside a loop of so many steps at once; from a buffer without history the latest
+        value."""
+        time = None if self.stepped else Step(self.offset - delay, steps)
         moment = "t" if delay == 0 else f"t_minus_{delay}" if delay > 0 else f"t_plus_{-delay}"
         return View(self.buffer, time, self.start, self.stop, label=f"{label}_{moment}")
 
@@ -118,9 +119,12 @@ class _Placement:
         self.pinned: set[str] = set()
         self.names: set[str] = set()
         self.factor_of: dict[str, str] = {}
+        self.adjoint_of: dict[str, str] = {}
         for name, signal in self.signals.items():
             if signal.kind == "factor" and signal.origin is not None:
                 self.factor_of.setdefault(signal.origin, name)
+            if signal.kind == "adjoint" and signal.origin is not None:
+                self.adjoint_of.setdefault(signal.origin, name)
         self._collect_uses()
         self._measure_padding()
 
@@ -133,6 +137,8 @@ class _Placement:
             distinct = len({slot.signal for slot in product.sources}) == len(product.sources)
             if product.blocks[0][0].transposed and len(product.sources) > 1 and free and distinct:
                 self._family([slot.signal for slot in product.sources])
+        for product in products:
+            self._deltas_beside(product)
         for product in products:
             if product.biases or len(product.sources) > 1:
                 self._source_buffer(product)
@@ -208,7 +214,8 @@ class _Placement:
             return True
         if self.schedule.components[number].shifts:  # its readers are at another t
             return True
-        if self.states.get(name, 0) > 1 or self.ahead.get(name, 0) > 1:
+        most = 1 if self.schedule.components[number].steps == 1 else 0  # values that need no history
+        if self.states.get(name, 0) > most or self.ahead.get(name, 0) > most:
             return True
         next_step = -1 if self.schedule.components[number].backward else 1
         for use in self.uses[name]:
@@ -227,7 +234,8 @@ class _Placement:
             name += "_"
         self.names.add(name)
         if not history:
-            return Buffer(name, "step", columns, note=" | ".join(members))
+            steps = self.schedule.components[self.schedule.component_of[members[0]]].steps
+            return Buffer(name, "step", columns, length=Bound(steps if steps > 1 else 0), note=" | ".join(members))
         return Buffer(name, "sequence", columns, length=Bound(before + after, 1), note=" | ".join(members))
 
     def _family(self, members: Sequence[str]) -> None:
@@ -341,6 +349,13 @@ class _Placement:
             place = self.places.of[name]
             self.places.of[name] = Place(buffer, place.start, place.stop, place.offset)
         self.places.of[past] = Place(buffer, start, columns, before + delay if history else 0)
+
+    def _deltas_beside(self, product: Product) -> None:
+        """The deltas of sums that one product computes lie in its order, so that its gradient is one product, too."""
+        deltas = [self.adjoint_of.get(result, "") for result in product.results]
+        found = [name for name in deltas if name in self.schedule.component_of and name not in self.places.of]
+        if len(found) == len(deltas) > 1:
+            self._family(found)
 
     def _factors_beside(self, product: Product) -> None:
         """The factors that a backward loop multiplies its errors by lie in the order of the deltas they make."""

@@ -62,14 +62,31 @@ def _component(items: Sequence[Item], graph: nx.DiGraph, indices: list[int]) -> 
             )
         shift = found
     steps_between = [(a, b, delay + shift[a] - shift[b]) for a, b, delay in reads]
-    same_step = nx.DiGraph()
-    same_step.add_nodes_from(indices)
-    same_step.add_edges_from((a, b) for a, b, steps in steps_between if steps == 0)
-    order = list(nx.lexicographical_topological_sort(same_step, key=lambda index: (shift[index], index)))
-    backward = any(steps < 0 for _, _, steps in steps_between)
     mixed = len(set(shift.values())) > 1
+    at_once = 1 if mixed else _steps_at_once(steps_between)
+    same_turn = nx.DiGraph()
+    same_turn.add_nodes_from(indices)
+    same_turn.add_edges_from((a, b) for a, b, steps in steps_between if abs(steps) < at_once)
+    order = list(nx.lexicographical_topological_sort(same_turn, key=lambda index: (shift[index], index)))
+    backward = any(steps < 0 for _, _, steps in steps_between)
     numbers = tuple(shift[index] for index in order) if mixed else ()
-    return Component(tuple(items[index] for index in order), loop=True, backward=backward, shifts=numbers)
+    return Component(
+        tuple(items[index] for index in order), loop=True, backward=backward, shifts=numbers, steps=at_once
+    )
+
+
+def _steps_at_once(reads: Sequence[tuple[int, int, int]]) -> int:
+    """The most steps that a loop can take at once, with each item computed for all of them before the next item.
+
+    ``reads``: (source, reader, steps between). With n steps at once, an item must come after those that it reads fewer
+    than n steps back; so n is the shortest delay that closes a cycle of such reads.
+    """
+    fewer = nx.DiGraph()
+    for distance in sorted({abs(steps) for _, _, steps in reads}):
+        fewer.add_edges_from((source, reader) for source, reader, steps in reads if abs(steps) == distance)
+        if distance > 0 and not nx.is_directed_acyclic_graph(fewer):
+            return distance
+    raise AssertionError("a loop without a cycle")
 
 
 def in_one_loop(items: Sequence[Item], inputs: Sequence[str]) -> Component:

@@ -95,7 +95,7 @@ class Component:
 
     ``inputs``: those whose value at t belongs to step t, so that a stream can run the loop; none where whole sequences
     are given. ``shifts``, where a loop mixes delays and look-aheads: one number per item, which in step n computes
-    t = n + shift.
+    t = n + shift. ``steps``: how many a loop takes at once, each item for all of them before the next.
     """
 
     items: tuple[Item, ...]
@@ -103,6 +103,7 @@ class Component:
     backward: bool = False
     inputs: tuple[str, ...] = ()
     shifts: tuple[int, ...] = ()
+    steps: int = 1
 
 
 @dataclass(frozen=True)
