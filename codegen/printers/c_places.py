@@ -27,7 +27,6 @@ class Places:
         self.names.taken |= OWN
         self.shared = shared
         self.memory: dict[str, Buffer] = {}
-        self.vectors: set[str] = set()
         self.scratch: dict[str, tuple[int, str]] = {}
         self.chunked: dict[str, int] = {}  # buffers that hold the steps of a chunk -> how many rows of a chunk at least
         self.pointers: dict[str, str] = {}  # name -> its declaration, for the block that is being written
@@ -41,7 +40,6 @@ class Places:
         if buffer.storage not in VECTORS:
             self.memory.setdefault(buffer.name, buffer)
             return self.base(buffer)
-        self.vectors.add(buffer.storage)
         name = self.base(buffer)
         constant = "" if buffer.storage == "gradient" else "const "
         offset = f" + {buffer.offset}" if buffer.offset else ""

@@ -55,6 +55,7 @@ class CuPyPrinter(StatementPrinter):
     )
     needs = "cupy and numpy"
     held_bytes = "1 << 34"
+    stretch_bytes = "1 << 26"
     on_device, as_array = "_on_device({})", "cp.asarray({})"
     protect = ""  # CuPy has no arrays to read only
 

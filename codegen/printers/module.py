@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, stacks, support, sweep, windows
+from codegen.printers import blocks, stacks, stretches, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
@@ -31,6 +31,7 @@ class ModulePrinter(abc.ABC):
     loop_note = ""  # what a reader should know of the calls in a loop
     product_size = 0  # multiplications from which a product per sequence is not cut into blocks of rows; 0: never cut
     held_bytes = "1 << 29"  # what the workspaces of a thread may take together
+    stretch_bytes = "1 << 19"  # what the steps of a stretch of ``forward`` may take
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -88,6 +89,8 @@ class ModulePrinter(abc.ABC):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
             text += "\n" + part
+        if any(self._in_stretches(function) for function in self.program.functions):
+            text += "\n" + stretches.constants_text(self.stretch_bytes)
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.frame:
@@ -159,6 +162,8 @@ class ModulePrinter(abc.ABC):
         self._start(function)
         title = f"{function.name.title().replace('_', '')}Workspace"
         self.workspace = self.module_names.name(("workspace", function.name), title)
+        if self._in_stretches(function):
+            return self._stretched(function)
         body = self.lines(function.body)
         head = self._workspace_class()
         if self.swept is not None:
@@ -177,6 +182,45 @@ class ModulePrinter(abc.ABC):
             *body,
             *self._result(),
         ]
+
+    def _in_stretches(self, function: Function) -> bool:
+        """Whether a function goes through a sequence in stretches of time: it keeps nothing, and reads nothing ahead."""
+        return function.name == "forward" and not self.program.ahead
+
+    def _stretched(self, function: Function) -> list[str]:
+        """The function that runs a stretch, and the one that goes through all of them. What depends on the parameters
+        alone is computed for the first stretch."""
+        self.views.stretched = True
+        weights = [statement for statement in function.body if stretches.of_weights(statement)]
+        once = self.lines_of_weights(weights)
+        body = self.lines([statement for statement in function.body if not stretches.of_weights(statement)])
+        once += self.lines_before_stretches()
+        buffers = [each for each in function.buffers().values() if self.in_workspace(each)]
+        numbers = sum(each.columns for each in buffers if each.shape == "sequence")
+        views = VIEW_BYTES * sum(len(entries) for entries, _ in self.loops)
+        return [
+            *self._workspace_class(),
+            "",
+            "",
+            *stretches.SIGNATURE.splitlines(),
+            *self._local_buffers(),
+            *self.preamble(),
+            *(["    if fresh:", *(f"    {line}" for line in once)] if once else []),
+            *body,
+            "    return last",
+            "",
+            "",
+            *signature(self.program, function.name, False),
+            *stretches.whole_lines(self.program, self.workspace, self.xp, numbers, views),
+        ]
+
+    def lines_of_weights(self, statements: Sequence[Statement]) -> list[str]:
+        """The lines of what depends on the parameters alone."""
+        return self.lines(statements)
+
+    def lines_before_stretches(self) -> list[str]:
+        """What a target does before the first of many stretches beside this."""
+        return []
 
     @property
     def takes_targets(self) -> bool:
@@ -242,7 +286,7 @@ class ModulePrinter(abc.ABC):
         return lines
 
     def _result(self) -> list[str]:
-        if self.function.name == "forward":
+        if self.function.name == "forward":  # that looks ahead
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
@@ -356,7 +400,8 @@ class ModulePrinter(abc.ABC):
         entries, self.entries = self.entries, None
         before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
         self.loops.append((entries, in_order and loop.backward))
-        return LoopText(before, list(entries), self._steps(len(self.loops)), body)
+        steps = self._steps(len(self.loops))
+        return LoopText(before, list(entries), f"{steps}[:T]" if self.views.stretched else steps, body)
 
     def _sweep(self, statement: Sweep) -> list[str]:
         """The loop of a sweep; t goes on from call to call, so that each value finds its slot."""
