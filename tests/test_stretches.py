@@ -42,7 +42,12 @@ def test_stretches_change_no_value(seed: int, backend: str, monkeypatch: pytest.
     for steps in (1, 3, T - 1):
         of_steps(kernel.module, monkeypatch, steps)
         for found, expected in zip(kernel.forward(*arguments), whole, strict=True):
-            assert_all_close(found, {name: to_numpy(value) for name, value in expected.items()}, 1e-12, f"seed {seed}, stretches of {steps}")
+            assert_all_close(
+                found,
+                {name: to_numpy(value) for name, value in expected.items()},
+                1e-12,
+                f"seed {seed}, stretches of {steps}",
+            )
 
 
 @pytest.mark.parametrize("build", [lambda: zoo.lstm(3, 4), lambda: zoo.tdnn((3, 4, 2), (3, [0, 2, 5]))])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from codegen.ir import ONCE, Buffer, Function, Fused, Loop, MatMul, Reduce, Staggered, Statement, Store, views_of
-from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
+from codegen.passes import fuse_pointwise, keep_in_registers, share_buffers, sink_pointwise, stack_products
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled, used
 from codegen.printers.c_places import VECTORS
@@ -148,6 +149,14 @@ class CPrinter(NumPyPrinter):
             f"    advance = _core.{name}",
         ]
         return LoopText(before, ["row"], self._steps(1), ["advance(*arguments, row, batch)"])
+
+    def _workspace_class(self) -> list[str]:
+        """What is not needed at the same time shares memory: all but what holds the steps of a chunk. Totals may come
+        after the statements that follow them."""
+        chunked = {name for region in self._compiled for name in region.chunked}
+        body = sorted(self.function.body, key=_is_total)
+        self.function = share_buffers(replace(self.function, body=tuple(body)), chunked, threads=True)
+        return super()._workspace_class()
 
     def _allocations(self, copied: str = ONCE) -> list[str]:
         """Packed matrices and what gradients are summed up in, too."""

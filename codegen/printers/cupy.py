@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codegen.ir import Bound, Copy, Entrywise, Fill, Function, Fused, Load, MatMul, Reduce, Statement, Store, View
 from codegen.names import mangle
-from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
+from codegen.passes import fuse_pointwise, keep_in_registers, pack_products, share_buffers
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
 from codegen.printers.statements import StatementPrinter
@@ -66,7 +66,7 @@ class CuPyPrinter(StatementPrinter):
 
     def prepare(self, function: Function) -> Function:
         """Products get contiguous operands, pointwise statements of one shape become one kernel."""
-        return keep_in_registers(fuse_pointwise(pack_products(function)))
+        return share_buffers(keep_in_registers(fuse_pointwise(pack_products(function))))
 
     def extra_parts(self) -> list[str]:
         """The CUDA source and how it is launched."""

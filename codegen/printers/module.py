@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, stacks, stretches, support, sweep, windows
+from codegen.printers import blocks, hosts, stacks, stretches, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
@@ -54,13 +54,25 @@ class ModulePrinter(abc.ABC):
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
         """The attributes of the workspace that hold a buffer: (name, expression)."""
-        shape = {
+        return [(self.views.buffer(buffer), self.array(buffer))]
+
+    def shape(self, buffer: Buffer) -> str:
+        """The shape of the array that holds a buffer."""
+        return {
             "sequence": f"({bound_text(buffer.length)}, batch, {buffer.columns})",
             "step": f"(batch, {buffer.columns})",
             "matrix": f"({buffer.rows}, {buffer.columns})",
             "vector": f"({buffer.columns},)",
         }[buffer.shape]
-        return [(self.views.buffer(buffer), f"{self.xp}.zeros({shape}, DTYPE)")]
+
+    def array(self, buffer: Buffer) -> str:
+        """The expression that makes the array: in memory of its own, or in that of its host."""
+        if buffer.host is None:
+            return f"{self.xp}.zeros({self.shape(buffer)}, DTYPE)"
+        host = self.function.buffers()[buffer.host.name]
+        name = "_up_to_end" if buffer.host.at_end else "_from_start"
+        self.helpers.add(name)
+        return f"{name}(self.{self.views.buffer(host)}, {self.shape(buffer)})"
 
     def preamble(self) -> list[str]:
         """Lines before a function's first statement."""
@@ -84,7 +96,7 @@ class ModulePrinter(abc.ABC):
             ahead = support.AHEAD_STATES if self.program.ahead else ""
             template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
             text += "\n" + template.replace("{xp}", self.xp)
-        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
+        helpers = {**support.HELPERS, **hosts.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
         for name in sorted(self.helpers):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
@@ -184,7 +196,7 @@ class ModulePrinter(abc.ABC):
         ]
 
     def _in_stretches(self, function: Function) -> bool:
-        """Whether a function goes through a sequence in stretches of time: it keeps nothing, and reads nothing ahead."""
+        """Whether a function goes through a sequence in stretches: it keeps no history, and nothing is read ahead."""
         return function.name == "forward" and not self.program.ahead
 
     def _stretched(self, function: Function) -> list[str]:
@@ -328,6 +340,7 @@ class ModulePrinter(abc.ABC):
             "    def __init__(self, T, batch):",
             *self._allocations(),
             "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
+            *self._hosted(),
         ]
         views = sum(len(entries) for entries, _ in self.loops)
         if views:
@@ -336,19 +349,31 @@ class ModulePrinter(abc.ABC):
         return [*lines, *self._cut_views()]
 
     def _allocations(self, copied: str = ONCE) -> list[str]:
-        """The buffers of the workspace; ``copied`` says when those that copy parameters are written."""
+        """The buffers of the workspace that have memory of their own; ``copied`` says when those that copy parameters
+        are written."""
         lines = []
         for buffer in self.function.buffers().values():
-            if self.in_workspace(buffer):
-                note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
-                note = note.replace(ONCE, copied)
-                for attribute, expression in self.allocation(buffer):
-                    lines += choice_lines(f"self.{attribute} = ", expression, note, 8)
-                    note = ""
+            if self.in_workspace(buffer) and buffer.host is None:
+                lines += self._allocation_lines(buffer, copied)
         if self.swept is not None:
             for name, shape in self.swept.allocations():
                 lines.append(f"        self.{name} = {self.xp}.zeros({shape}, DTYPE)")
         return lines
+
+    def _allocation_lines(self, buffer: Buffer, copied: str) -> list[str]:
+        lines = []
+        note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
+        note = note.replace(ONCE, copied)
+        for attribute, expression in self.allocation(buffer):
+            lines += choice_lines(f"self.{attribute} = ", expression, note, 8)
+            note = ""
+        return lines
+
+    def _hosted(self) -> list[str]:
+        """The buffers that lie in the memory of others."""
+        hosted = [each for each in self.function.buffers().values() if each.host is not None]
+        note = ["        # values that take the place of others, which are not needed any more"] if hosted else []
+        return [*note, *(line for each in hosted for line in self._allocation_lines(each, ONCE))]
 
     def _cut_views(self) -> list[str]:
         """What is written once, and the views of the steps of each loop."""

@@ -21,7 +21,7 @@ from codegen.ir import (
     View,
     views_of,
 )
-from codegen.passes import block_gates, expand_pointwise, merge_neighbours, stack_products
+from codegen.passes import block_gates, expand_pointwise, merge_neighbours, share_buffers, stack_products
 from codegen.printers.stacks import StackText, stack_allocation
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, grouping, wrapped
@@ -51,8 +51,10 @@ class NumPyPrinter(StatementPrinter):
         super().__init__(program)
 
     def prepare(self, function: Function) -> Function:
-        """Assigns become Applies, gates lie in blocks, equal calls on neighbours are merged, taps stacked by parts."""
-        return stack_products(merge_neighbours(block_gates(expand_pointwise(function))))
+        """Assigns become Applies, gates lie in blocks, equal calls on neighbours are merged, taps stacked by parts;
+        what is not needed at the same time shares memory."""
+        function = stack_products(merge_neighbours(block_gates(expand_pointwise(function))))
+        return share_buffers(function, _read_as_given(function))
 
     def extra_parts(self) -> list[str]:
         """The numbers that loops use."""
@@ -94,8 +96,14 @@ class NumPyPrinter(StatementPrinter):
                 (name, f"np.zeros({flat} if batch == 1 else {by_block}, DTYPE)"),
                 (self.views.by_block(buffer), f"{regrouped} if batch == 1 else self.{name}"),
             ]
+        return [(name, self.array(buffer))]
+
+    def shape(self, buffer: Buffer) -> str:
+        """That of a blocked buffer has an axis for the gates."""
+        if buffer.groups == 1 or buffer.shape == "matrix":
+            return super().shape(buffer)
         rows = f"{bound_text(buffer.length)}, " if buffer.shape == "sequence" else ""
-        return [(name, f"np.zeros(({rows}{gates}, batch, {width}), DTYPE)")]
+        return f"({rows}{buffer.groups}, batch, {buffer.columns // buffer.groups})"
 
     # Statements.
 
