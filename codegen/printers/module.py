@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, hosts, stacks, stretches, support, sweep, windows
+from codegen.printers import blocks, checkpoints, hosts, stacks, stretches, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
@@ -109,6 +109,8 @@ class ModulePrinter(abc.ABC):
             text += "\n" + self.frame.replace("{targets}", targets_text(self.program)).replace("{xp}", self.xp)
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
+        if self.program.checkpoint is not None:
+            text += "\n" + checkpoints.checkpoint_loop(self.xp, self.program)
         with_forward = any(function.name == "forward" for function in self.program.functions)
         return f"{text}\n{support.STEP}" if with_forward and not self.program.ahead else text
 
@@ -271,7 +273,7 @@ class ModulePrinter(abc.ABC):
                 lines += [
                     f"    input_gradients = {{name: {zeros}((T, batch, size), DTYPE) for name, size in INPUTS.items()}}"
                 ]
-            if "state" in self.program.wrt:
+            if "state" in self.program.wrt or self.program.checkpoint is not None:
                 lines += ["    state_gradients = {"]
                 lines += [
                     f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"
@@ -302,7 +304,7 @@ class ModulePrinter(abc.ABC):
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
-        if self._window:
+        if self._window and (self.function.name == "window_loss" or self.program.checkpoint is None):
             gradient = f", {self._own_gradient}" if self.function.name == "window_gradient" else ""
             return [f"    return loss{gradient}, last"]
         if self.function.name == "jacobian":
@@ -311,7 +313,7 @@ class ModulePrinter(abc.ABC):
             return [*self._add_swept(), f"    return loss, Gradients({self._own_gradient}), last"]
         if self.function.name == "hessian_vector_product":
             return [f"    return Gradients({self._own_gradient})"]
-        asked = [word in self.program.wrt for word in ("inputs", "state")]
+        asked = ["inputs" in self.program.wrt, "state" in self.program.wrt or self.function.name == "window_gradient"]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = self._own_gradient if "parameters" in self.program.wrt else "None"
         return [f"    return loss, Gradients({gradient}{extra}{', state_gradients' if asked[1] else ''})"]
