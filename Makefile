@@ -56,6 +56,7 @@ gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sym
 
 benchmark: $(VENV)/.peers ## time the emitted kernels beside hand-written ones, torch and JAX; tables in benchmarks/results
 	$(BIN)/python -m benchmarks.lstm
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.tdnn
 	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time
