@@ -70,10 +70,11 @@ class CuPyPrinter(StatementPrinter):
 
     def extra_parts(self) -> list[str]:
         """The CUDA source and how it is launched."""
+        parts = [*super().extra_parts(), ON_DEVICE]
         if not self.kernels:
-            return [ON_DEVICE]
+            return parts
         cuda = module_text(self.program.dtype, [text.replace(NAME, name) for text, name in self.kernels.items()])
-        return [ON_DEVICE, f'\nCUDA = r"""\n{cuda}"""\n' + LAUNCHING]
+        return [*parts, f'\nCUDA = r"""\n{cuda}"""\n' + LAUNCHING]
 
     def preamble(self) -> list[str]:
         """What the caller gave moves to the device; grids and kernels get local names."""

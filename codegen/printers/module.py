@@ -6,13 +6,12 @@ Statements are left to subclasses, one per target.
 from __future__ import annotations
 
 import abc
-import base64
 from collections.abc import Sequence
 
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, checkpoints, hosts, stacks, stretches, support, sweep, windows
+from codegen.printers import blocks, checkpoints, header, hosts, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
@@ -31,7 +30,6 @@ class ModulePrinter(abc.ABC):
     loop_note = ""  # what a reader should know of the calls in a loop
     product_size = 0  # multiplications from which a product per sequence is not cut into blocks of rows; 0: never cut
     held_bytes = "1 << 29"  # what the workspaces of a thread may take together
-    stretch_bytes = "1 << 19"  # what the steps of a stretch of ``forward`` may take
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -91,7 +89,11 @@ class ModulePrinter(abc.ABC):
     def source(self) -> str:
         """The whole module."""
         functions = [self._function(self.prepare(function)) for function in self.program.functions]
-        text = "\n".join([self._docstring(), *self._imports(), *self._tables(), *self._constants()]) + "\n"
+        docstring = header.docstring(self.program, self.needs)
+        constants = header.constants(
+            [(self.constant_names[name], each) for name, each in self.constants.items()], self.xp
+        )
+        text = "\n".join([docstring, *self._imports(), *header.tables(self.program), *constants]) + "\n"
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
             ahead = support.AHEAD_STATES if self.program.ahead else ""
             template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
@@ -101,8 +103,6 @@ class ModulePrinter(abc.ABC):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
             text += "\n" + part
-        if any(self._in_stretches(function) for function in self.program.functions):
-            text += "\n" + stretches.constants_text(self.stretch_bytes)
         for lines in functions:
             text += "\n\n" + "\n".join(lines) + "\n"
         if self.frame:
@@ -120,37 +120,6 @@ class ModulePrinter(abc.ABC):
         if self.frame:
             lines.insert(lines.index("from collections.abc import Mapping") + 1, "from copy import deepcopy")
         return lines
-
-    def _docstring(self) -> str:
-        lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
-        lines += ["", f"Generated source: it needs {self.needs} alone. Arrays are time-major: (T, batch, size)."]
-        return '"""' + "\n".join(line.rstrip() for line in lines).rstrip() + '\n"""\n'
-
-    def _tables(self) -> list[str]:
-        program = self.program
-        lines = ["", f'DTYPE = np.dtype("{program.dtype}")', f"VECTOR_SIZE = {program.vector_size}"]
-        lines += ["# name: (shape, offset in the vector, from one row to the next, in numbers)", "PARAMETERS = {"]
-        lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
-        lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
-        lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
-        lines += [f"LOSSES = {program.losses!r}  # output: what its target is"]
-        lines += [line for text in program.rules.values() for line in ("", "", text.rstrip())]
-        lines += ["", "", "RULES = {" + ", ".join(f"{name!r}: {name}" for name in program.rules) + "}"]
-        return [*lines, "INITIALISATION = {", *(f"    {p.name!r}: {p.rule!r}," for p in program.parameters), "}"]
-
-    def _constants(self) -> list[str]:
-        lines: list[str] = []
-        for buffer in self.constants.values():
-            name, values = self.constant_names[buffer.name], buffer.values
-            assert values is not None
-            if values.size <= 64:
-                lines.append(f"{name} = {self.xp}.array({values.tolist()!r}, DTYPE)")
-                continue
-            data = base64.b64encode(values.astype("<f8").tobytes()).decode("ascii")
-            lines += ["import base64", f"{name} = {self.xp}.asarray(np.frombuffer(base64.b64decode(", *(
-                f"    {data[k : k + 100]!r}" for k in range(0, len(data), 100)
-            ), f'), "<f8").reshape({values.shape!r}).astype(DTYPE))']  # fmt: skip
-        return ["", *lines] if lines else []
 
     # Functions.
 
@@ -176,8 +145,6 @@ class ModulePrinter(abc.ABC):
         self._start(function)
         title = f"{function.name.title().replace('_', '')}Workspace"
         self.workspace = self.module_names.name(("workspace", function.name), title)
-        if self._in_stretches(function):
-            return self._stretched(function)
         body = self.lines(function.body)
         head = self._workspace_class()
         if self.swept is not None:
@@ -196,45 +163,6 @@ class ModulePrinter(abc.ABC):
             *body,
             *self._result(),
         ]
-
-    def _in_stretches(self, function: Function) -> bool:
-        """Whether a function goes through a sequence in stretches: it keeps no history, and nothing is read ahead."""
-        return function.name == "forward" and not self.program.ahead
-
-    def _stretched(self, function: Function) -> list[str]:
-        """The function that runs a stretch, and the one that goes through all of them. What depends on the parameters
-        alone is computed for the first stretch."""
-        self.views.stretched = True
-        weights = [statement for statement in function.body if stretches.of_weights(statement)]
-        once = self.lines_of_weights(weights)
-        body = self.lines([statement for statement in function.body if not stretches.of_weights(statement)])
-        once += self.lines_before_stretches()
-        buffers = [each for each in function.buffers().values() if self.in_workspace(each)]
-        numbers = sum(each.columns for each in buffers if each.shape == "sequence")
-        views = VIEW_BYTES * sum(len(entries) for entries, _ in self.loops)
-        return [
-            *self._workspace_class(),
-            "",
-            "",
-            *stretches.SIGNATURE.splitlines(),
-            *self._local_buffers(),
-            *self.preamble(),
-            *(["    if fresh:", *(f"    {line}" for line in once)] if once else []),
-            *body,
-            "    return last",
-            "",
-            "",
-            *signature(self.program, function.name, False),
-            *stretches.whole_lines(self.program, self.workspace, self.xp, numbers, views),
-        ]
-
-    def lines_of_weights(self, statements: Sequence[Statement]) -> list[str]:
-        """The lines of what depends on the parameters alone."""
-        return self.lines(statements)
-
-    def lines_before_stretches(self) -> list[str]:
-        """What a target does before the first of many stretches beside this."""
-        return []
 
     @property
     def takes_targets(self) -> bool:

@@ -59,7 +59,7 @@ class NumPyPrinter(StatementPrinter):
     def extra_parts(self) -> list[str]:
         """The numbers that loops use."""
         lines = [f"{name} = np.array({value!r}, DTYPE)" for value, name in self.numbers.items()]
-        return ["\n" + "\n".join(lines) + "\n"] if lines else []
+        return [*super().extra_parts(), *(["\n" + "\n".join(lines) + "\n"] if lines else [])]
 
     def preamble(self) -> list[str]:
         """Local names of the functions that are called."""

@@ -6,9 +6,13 @@ products over all steps efficient. The state goes on from stretch to stretch as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from codegen.ir import Fused, Loop, Staggered, Statement, Store, written
+from codegen.ir import Function, Fused, Loop, Staggered, Statement, Store, written
+from codegen.printers.module import VIEW_BYTES, ModulePrinter
+from codegen.printers.signatures import signature
 from codegen.program import Program
 
 CONSTANTS = """
@@ -61,3 +65,60 @@ def of_weights(statement: Statement) -> bool:
         return False
     target = statement.parts[0].target if isinstance(statement, Fused) else written(statement)
     return target is not None and target.buffer.shape in ("matrix", "vector")
+
+
+class StretchPrinter(ModulePrinter):
+    """Adds to the frame what ``forward`` looks like where nothing is read ahead."""
+
+    stretch_bytes = "1 << 19"  # what the steps of a stretch may take
+
+    def extra_parts(self) -> list[str]:
+        """How long stretches are."""
+        found = any(self._in_stretches(function) for function in self.program.functions)
+        return [*super().extra_parts(), *([constants_text(self.stretch_bytes)] if found else [])]
+
+    def _function(self, function: Function) -> list[str]:
+        if not self._in_stretches(function):
+            return super()._function(function)
+        self._start(function)
+        self.workspace = self.module_names.name(("workspace", function.name), "ForwardWorkspace")
+        return self._whole_and_part(function)
+
+    def _in_stretches(self, function: Function) -> bool:
+        """Whether a function goes through a sequence in stretches: it keeps no history, and nothing is read ahead."""
+        return function.name == "forward" and not self.program.ahead
+
+    def _whole_and_part(self, function: Function) -> list[str]:
+        """The function that runs a stretch, and the one that goes through all of them. What depends on the parameters
+        alone is computed for the first stretch."""
+        self.views.stretched = True
+        weights = [statement for statement in function.body if of_weights(statement)]
+        once = self.lines_of_weights(weights)
+        body = self.lines([statement for statement in function.body if not of_weights(statement)])
+        once += self.lines_before_stretches()
+        buffers = [each for each in function.buffers().values() if self.in_workspace(each)]
+        numbers = sum(each.columns for each in buffers if each.shape == "sequence" and each.host is None)
+        views = VIEW_BYTES * sum(len(entries) for entries, _ in self.loops)
+        return [
+            *self._workspace_class(),
+            "",
+            "",
+            *SIGNATURE.splitlines(),
+            *self._local_buffers(),
+            *self.preamble(),
+            *(["    if fresh:", *(f"    {line}" for line in once)] if once else []),
+            *body,
+            "    return last",
+            "",
+            "",
+            *signature(self.program, function.name, False),
+            *whole_lines(self.program, self.workspace, self.xp, numbers, views),
+        ]
+
+    def lines_of_weights(self, statements: Sequence[Statement]) -> list[str]:
+        """The lines of what depends on the parameters alone."""
+        return self.lines(statements)
+
+    def lines_before_stretches(self) -> list[str]:
+        """What a target does before the first of many stretches beside this."""
+        return []
