@@ -47,11 +47,11 @@ def load(buffer: Buffer) -> Load:
     return Load(whole(buffer), "input", buffer.name)
 
 
-def hosts(*body: Statement) -> dict[str, Host | None]:
+def hosts(*body: Statement, threads: bool = False) -> dict[str, Host | None]:
     """Each buffer's host after the pass, whose result is valid."""
     function = Function("loss", body)
     verify_function(function)
-    shared = share_buffers(function)
+    shared = share_buffers(function, threads=threads)
     verify_function(shared)
     return {name: buffer.host for name, buffer in shared.buffers().items()}
 
@@ -80,6 +80,7 @@ def test_a_backward_loop_keeps_ahead_of_what_it_reads() -> None:
     assert hosts(*body)["a"] == Host("wide", at_end=True)
     lengths = {name: buffer.length for name, buffer in share_buffers(Function("loss", body)).buffers().items()}
     assert lengths == {"wide": Bound(1, 1), "a": Bound(0, 1)}
+    assert hosts(*body, threads=True)["a"] is None, "one thread may be steps ahead of another"
     assert hosts(filled, Loop((narrow,)), Store(whole(A), "output", "a"))["a"] is None, "forward it would catch up"
 
 
@@ -124,9 +125,11 @@ def test_what_the_printers_make_of_random_graphs_is_valid(seed: int) -> None:
         programs.append(hessian_program(kernel.compilation))
         programs.append(rg.compile(graph, loss=losses_of(graph, seed), method="tbptt", k1=2, k2=3).program)
     for program in programs:
-        for printer in (NumPyPrinter(program), CPrinter(program), CuPyPrinter(program)):
-            for function in program.functions:
-                verify_function(printer.prepare(function))
+        numpy, c, cupy = NumPyPrinter(program), CPrinter(program), CuPyPrinter(program)
+        for function in program.functions:
+            verify_function(numpy.prepare(function))
+            verify_function(share_buffers(c.prepare(function), threads=True))
+            verify_function(cupy.prepare(function))
 
 
 @pytest.mark.parametrize(("backend", "units"), [("numpy", 12), ("c", 8)])

@@ -130,9 +130,7 @@ class CPrinter(NumPyPrinter):
 
     def _arguments(self, region: RegionText, lines: Sequence[str]) -> str:
         """What that one of a region's functions which has these lines is given, but for the lengths."""
-        vectors = [
-            f"_address({PASSED[storage]})" if used(name, lines) else "None" for storage, name in VECTORS.items()
-        ]
+        vectors = [f"_address({PASSED[storage]})" if used(name, lines) else "None" for storage, name in VECTORS.items()]
         table = f"work.memory_{len(self._compiled)}" if region.places.memory or region.places.scratch else "None"
         return f"{table}, {', '.join(vectors)}"
 
