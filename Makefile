@@ -60,6 +60,7 @@ gpu: ## checks and times on a CUDA device, with PYTHON's own packages (numpy sym
 
 benchmark: $(VENV)/.benchmark ## time kernels beside torch, JAX, ONNX Runtime, PyTensor and hand-written ones; tables in benchmarks/results
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.tdnn
 	$(BIN)/python -m benchmarks.schedule
 	$(BIN)/python -m benchmarks.rtrl

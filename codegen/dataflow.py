@@ -6,7 +6,8 @@ It finds
 - a gradient that is read before it is written, or left unwritten: its memory is not zeroed;
 - a workspace element that is read first and written later. Workspaces persist between calls and are zeroed only once,
   so such a read finds what an earlier call left. Reading what no statement ever writes is right: that is padding, 0;
-- a workspace buffer that is read and that nothing writes: padding lies beside something.
+- a workspace buffer that is read and that nothing writes: padding lies beside something;
+- a value that another buffer in the same memory (``Buffer.host``) has overwritten before it is read.
 """
 
 from __future__ import annotations
@@ -59,8 +60,11 @@ class _Run:
         default_factory=dict
     )  # 1 + number of the statement that read it unwritten
     texts: list[str] = dataclasses.field(default_factory=list)
+    owners: dict[str, NDArray[np.int_]] = dataclasses.field(default_factory=dict)  # by host: whose value an element has
+    places: dict[str, NDArray[np.int_]] = dataclasses.field(default_factory=dict)  # where a buffer's elements lie there
 
     def run(self) -> None:
+        self._find_places()
         for number, statement in enumerate(self.function.body, start=1):
             if not isinstance(statement, Loop | Staggered):
                 self._execute(f"statement {number}", statement, 0)
@@ -94,6 +98,30 @@ class _Run:
         if target is not None:
             self._write(where, target, t)
 
+    def _find_places(self) -> None:
+        """Where the elements of buffers lie that share memory, for a batch of 2."""
+        buffers = self.function.buffers()
+        hosts = {buffer.host.name for buffer in buffers.values() if buffer.host is not None}
+        for name, buffer in buffers.items():
+            host = buffer.host.name if buffer.host is not None else name
+            if host not in hosts:
+                continue
+            root = buffers[host]
+            length, room = buffer.length.at(self.T), root.length.at(self.T) * 2 * root.columns
+            size = length * 2 * buffer.columns
+            if root.host is not None or size > room:
+                raise IRError(f"{name}: found {size} elements in the memory of {host}; expected a host with as many")
+            start = room - size if buffer.host is not None and buffer.host.at_end else 0
+            places = np.arange(start, start + size).reshape(length, buffer.groups, 2, buffer.columns // buffer.groups)
+            self.places[name] = places.transpose(0, 2, 1, 3).reshape(length, 2, buffer.columns)
+            self.owners.setdefault(host, np.full(room, -1))
+
+    def _owned(self, view: View, rows: slice) -> tuple[NDArray[np.int_], NDArray[np.int_], int]:
+        """Whose values the memory of a host has, the places in it that a view has, the number of its buffer."""
+        name = view.buffer.name if view.buffer.host is None else view.buffer.host.name
+        places = self.places[view.buffer.name][rows, :, view.start : view.stop]
+        return self.owners[name], places, list(self.places).index(view.buffer.name)
+
     def _part(self, where: str, view: View, t: int) -> tuple[slice, slice]:
         steps = min(view.steps, self.T - t + 1)  # fewer in the last turn of a loop
         rows = slice(0, max(1, steps))
@@ -122,6 +150,13 @@ class _Run:
 
     def _read(self, where: str, view: View, t: int) -> None:
         part = self._part(where, view, t)
+        if view.buffer.name in self.places:
+            owners, places, number = self._owned(view, part[0])
+            if (owners[places] != number).any():
+                raise IRError(
+                    f"{where}: found {view_text(view)} overwritten by another buffer in the same memory; "
+                    "expected it until its last read"
+                )
         missing = ~self._flags(view.buffer)[part]
         if not missing.any():
             return
@@ -140,3 +175,6 @@ class _Run:
                 f"{reader}: {found} (by {where}); expected a write first: an earlier call's values stand there"
             )
         self._flags(view.buffer)[part] = True
+        if view.buffer.name in self.places:
+            owners, places, number = self._owned(view, part[0])
+            owners[places] = number

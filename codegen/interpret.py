@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -206,6 +207,14 @@ class Interpreter:
         result: Array = array.T if view.transposed else array
         return result
 
+    def _memory(self, buffer: Buffer, shape: tuple[int, ...]) -> Array:
+        """Fresh memory, or a part of that of the buffer's host."""
+        if buffer.host is None:
+            return np.zeros(shape, dtype=self.vector.dtype)
+        memory = self.buffers[buffer.host.name].reshape(-1)
+        size = math.prod(shape)
+        return (memory[memory.size - size :] if buffer.host.at_end else memory[:size]).reshape(shape)
+
     def _buffer(self, buffer: Buffer) -> Array:
         if buffer.storage == "constant":
             assert buffer.values is not None
@@ -225,7 +234,7 @@ class Interpreter:
                 "vector": (buffer.columns,),
                 "scalar": (),
             }
-            self.buffers[buffer.name] = np.zeros(shapes[buffer.shape], dtype=self.vector.dtype)
+            self.buffers[buffer.name] = self._memory(buffer, shapes[buffer.shape])
         return self.buffers[buffer.name]
 
 

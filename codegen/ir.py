@@ -81,6 +81,14 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Host:
+    """The buffer in whose memory another one lies: from its start, or up to its end."""
+
+    name: str
+    at_end: bool = False
+
+
+@dataclass(frozen=True)
 class Buffer:
     """An array: see the grammar. ``note`` says what its columns hold, for the emitted source.
 
@@ -90,6 +98,8 @@ class Buffer:
     width, each
     contiguous over the batch: (length, groups, batch, columns / groups). Views keep counting columns as if they lay
     in one row.
+
+    ``host`` (made by share_buffers): whose memory it lies in; what it holds overwrites the host's values.
     """
 
     name: str
@@ -102,6 +112,7 @@ class Buffer:
     values: NDArray[np.float64] | None = field(default=None, compare=False)
     note: str = field(default="", compare=False)
     groups: int = 1
+    host: Host | None = None
 
 
 @dataclass(frozen=True)

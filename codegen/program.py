@@ -20,6 +20,15 @@ class NamedParameter:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Windows of ``steps`` steps, or of the square root of T where that is 0. ``ends``: node -> the name under which
+    "window_gradient" is given, among the targets, the adjoint of the state after the window."""
+
+    steps: int
+    ends: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """All that a printer needs: the functions over one parameter layout, and what the caller gives and gets.
 
@@ -30,7 +39,8 @@ class Program:
     the parameters, by effective weights.
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
     differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
-    "window_loss" and "window_gradient", and "loss_and_gradient" is made of them.
+    "window_loss" and "window_gradient", and "loss_and_gradient" is made of them. So they are where it has
+    ``checkpoint``s; "window_gradient" then gives the gradient by the state, too.
     """
 
     functions: tuple[Function, ...]
@@ -49,6 +59,7 @@ class Program:
     noise_seed: int = 0
     inner_size: int = 0
     ahead: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
 
     @property
     def online(self) -> bool:

@@ -67,6 +67,7 @@ def hessian_program(compilation: Compilation) -> Program:
         title=f"{first.title.partition('.')[0]}. The loss's second derivatives times a direction.",
         header=tuple(as_text(system, shown).splitlines()),
         wrt=("parameters",),
+        checkpoint=None,
     )
 
 

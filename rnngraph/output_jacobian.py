@@ -31,4 +31,5 @@ def jacobian_program(compilation: Compilation) -> Program:
         title=f"{title}. Jacobians of the outputs by the parameters (rtrl).",
         header=tuple(as_text(system).splitlines()),
         losses={},
+        checkpoint=None,
     )

@@ -9,7 +9,8 @@ import time
 
 import networkx as nx
 
-from codegen.program import Program
+from codegen.program import Checkpoint, Program
+from rnngraph.checkpoint import ends_of, window_gradient
 from rnngraph.derive import derive_model
 from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_numbers, inline
 from rnngraph.gradient import differentiate
@@ -52,8 +53,11 @@ class _Clock:
         self.last = now
 
 
-def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, wrt: tuple[str, ...]) -> Compilation:
-    """Every stage from the graph to the program, in order. Raises what the stages raise."""
+def build_program(
+    graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, wrt: tuple[str, ...], checkpoint: int | None = None
+) -> Compilation:
+    """Every stage from the graph to the program, in order. ``checkpoint``: the steps of a window between kept states.
+    Raises what the stages raise."""
     clock = _Clock()
     model = validate(graph)  # nx.MultiDiGraph -> Model
     clock.lap("validate")
@@ -66,6 +70,9 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
     systems = {"forward": forward, "loss": with_totals, "loss_and_gradient": gradient}
     if rule.info.family == "windows":
         systems = {"forward": forward, "loss": with_totals, "window_loss": with_totals, "window_gradient": gradient}
+    if checkpoint is not None:
+        windows = {"window_loss": with_totals, "window_gradient": window_gradient(with_totals, wrt)}
+        systems = {"forward": forward, "loss": with_totals, **windows}
     schedules = {name: build_schedule(system) for name, system in systems.items()}  # System -> Schedule
     if forward.look_ahead is None:  # else no step can be computed before the next
         schedules["stream"] = build_stream_schedule(forward)
@@ -103,6 +110,7 @@ def build_program(graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, 
         windows=gradient.windows,
         inner_size=layout.inner_size,
         ahead=tuple(forward.ahead_names.values()),
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint, tuple(ends_of(with_totals, wrt).items())),
     )
     return Compilation(
         forward,

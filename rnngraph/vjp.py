@@ -15,7 +15,7 @@ brackets becomes a signal of its own, so that every product is taken at one time
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import sympy
 
@@ -43,25 +43,29 @@ from rnngraph.system import System
 WRT = ("parameters", "inputs", "state")
 
 
-def vjp(system: System, of: str = "loss", wrt: Iterable[str] = ("parameters",)) -> System:
+def vjp(
+    system: System, of: str = "loss", wrt: Iterable[str] = ("parameters",), states: Collection[str] | None = None
+) -> System:
     """``system`` extended by the adjoint equations of the total ``of`` and its gradients.
 
-    ``wrt`` is a subset of "parameters", "inputs", "state". Raises OptionError for another word.
+    ``wrt`` is a subset of "parameters", "inputs", "state". Raises OptionError for another word. ``states``: the nodes
+    whose state is meant, unless it is all of them.
     """
     wrt = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     for word in wrt:
         if word not in WRT:
             raise OptionError("wrt", repr(word), f"a subset of {WRT}", "check the spelling")
-    return pull_back(_Transposition(as_parameters(system), of, wrt).run(), system)
+    return pull_back(_Transposition(as_parameters(system), of, wrt, states).run(), system)
 
 
 class _Transposition:
     """The state of one reverse sweep: adjoint signals with their collected terms and summands."""
 
-    def __init__(self, system: System, of: str, wrt: tuple[str, ...]) -> None:
+    def __init__(self, system: System, of: str, wrt: tuple[str, ...], states: Collection[str] | None) -> None:
         self.system = system
         self.of = system.total(of)
         self.wrt = wrt
+        self.states = {*system.state_depths, *system.ahead_depths} if states is None else {*states}
         self.signals: dict[str, Signal] = dict(system.signals)
         self.auxiliary: dict[str, list[Equation]] = {}
         self.adjoint: dict[str, str] = {}
@@ -100,7 +104,9 @@ class _Transposition:
                 for name, signal in self.system.signals.items()
                 if signal.kind == "input" and "inputs" in self.wrt
             },
-            state_adjoints={name: self.adjoint.get(name, "") for name in depths if "state" in self.wrt},
+            state_adjoints={
+                name: self.adjoint.get(name, "") for name in depths if "state" in self.wrt and name in self.states
+            },
             ahead_adjoints={name: self.adjoint.get(name, "") for name in ahead if "state" in self.wrt},
         )
 
@@ -121,7 +127,7 @@ class _Transposition:
         found: set[str] = set()
         for name, signal in self.system.signals.items():
             learned = isinstance(signal.initial, str) and "parameters" in self.wrt and name in depths
-            stateful = "state" in self.wrt and name in depths
+            stateful = "state" in self.wrt and name in depths and name in self.states
             if learned or stateful or (signal.kind == "input" and "inputs" in self.wrt):
                 found.add(name)
         readers: dict[str, list[str]] = {}

@@ -51,6 +51,7 @@ from codegen.passes import (
     keep_in_registers,
     merge_neighbours,
     pack_products,
+    share_buffers,
     sink_pointwise,
     stack_products,
 )
@@ -417,10 +418,10 @@ def called(name: str, kernel: Any, problem: Any) -> dict[str, Any]:
 
 # What the targets do, and the passes by themselves.
 PIPELINES = (
-    (expand_pointwise, block_gates, merge_neighbours, stack_products),
+    (expand_pointwise, block_gates, merge_neighbours, stack_products, share_buffers),
     (expand_pointwise, merge_neighbours),
-    (pack_products, fuse_pointwise, keep_in_registers),
-    (stack_products, sink_pointwise, fuse_pointwise, keep_in_registers),
+    (pack_products, fuse_pointwise, keep_in_registers, share_buffers),
+    (stack_products, sink_pointwise, fuse_pointwise, keep_in_registers, share_buffers),
 )
 
 

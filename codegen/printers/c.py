@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from codegen.ir import ONCE, Buffer, Function, Fused, Loop, MatMul, Reduce, Staggered, Statement, Store, views_of
-from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
+from codegen.passes import fuse_pointwise, keep_in_registers, share_buffers, sink_pointwise, stack_products
 from codegen.printers.c_library import IMPORTS, LIBRARY
-from codegen.printers.c_loops import RegionText, StepText, is_compiled
+from codegen.printers.c_loops import RegionText, StepText, is_compiled, used
 from codegen.printers.c_places import VECTORS
 from codegen.printers.c_support import common_text, core_text
 from codegen.printers.loops import LoopText
@@ -63,6 +64,8 @@ class CPrinter(NumPyPrinter):
         self._given: set[str] = set()  # C reads the workspace alone
         self._users = _users(function)
         self._compiled: list[RegionText] = []
+        self._held: list[Statement] = []  # what the first region does once for all stretches
+        self._packing: list[str] = []  # the calls for that, which pack matrices, too
 
     def lines(self, statements: Sequence[Statement]) -> list[str]:
         """Statements outside of loops: runs of those that C can do as calls, the others as NumPy has them."""
@@ -93,18 +96,41 @@ class CPrinter(NumPyPrinter):
 
     def _call(self, run: Sequence[Statement]) -> list[str]:
         name = f"{self.function.name}_{len(self._compiled) + 1}"
-        region = RegionText(name, self.program.dtype, run, self._users)
+        apart = self._held if self.views.stretched else None
+        region = RegionText(name, self.program.dtype, run, self._users, apart)
+        self._held = []
         notes = [note for statement in run for note in self._note(statement.note, "    ")]
         steps = "1" if self.function.name == "stream" else "T"
-        return [*notes, f"    _core.{name}({self._arguments(region)}, {steps}, batch)"]
+        self._add(region)
+        if region.packing:
+            about_matrices = [note for statement in apart or () for note in self._note(statement.note, "    ")]
+            arguments = self._arguments(region, region.packing)
+            self._packing += [*about_matrices, f"    _core.{name}_pack({arguments}, 1, batch)"]
+        return [*notes, f"    _core.{name}({self._arguments(region, region.lines)}, {steps}, batch)"]
 
-    def _arguments(self, region: RegionText) -> str:
-        """What a region's functions are given, but for the lengths."""
+    def lines_of_weights(self, statements: Sequence[Statement]) -> list[str]:
+        """What C can do of them, after the rest, stands in the function that packs matrices."""
+        held = len(statements)
+        while held and is_compiled(statements[held - 1]) and not isinstance(statements[held - 1], MatMul):
+            held -= 1
+        self.views.stretched = False  # these are no part of a stretch
+        lines = self.lines(statements[:held])
+        self.views.stretched = True
+        self._held = list(statements[held:])
+        return lines
+
+    def lines_before_stretches(self) -> list[str]:
+        """Matrices are packed once."""
+        held, self._held = self._held, []  # where no region follows
+        return [*self._packing, *self.lines(held)]
+
+    def _add(self, region: RegionText) -> None:
         self.regions.append(region)
         self._compiled.append(region)
-        vectors = [
-            f"_address({PASSED[storage]})" if storage in region.places.vectors else "None" for storage in VECTORS
-        ]
+
+    def _arguments(self, region: RegionText, lines: Sequence[str]) -> str:
+        """What that one of a region's functions which has these lines is given, but for the lengths."""
+        vectors = [f"_address({PASSED[storage]})" if used(name, lines) else "None" for storage, name in VECTORS.items()]
         table = f"work.memory_{len(self._compiled)}" if region.places.memory or region.places.scratch else "None"
         return f"{table}, {', '.join(vectors)}"
 
@@ -112,7 +138,8 @@ class CPrinter(NumPyPrinter):
         """The step of a stream, the only loop that is no part of a run: its views are the number of its row."""
         name = f"{self.function.name}_step"
         step = StepText(name, self.program.dtype, loop)
-        arguments = self._arguments(step)
+        self._add(step)
+        arguments = self._arguments(step, [*step.lines, *step.packing])
         before = [
             f"    _core.{name}_pack({arguments}, 1, batch)",
             f"    arguments = {arguments}",
@@ -120,6 +147,14 @@ class CPrinter(NumPyPrinter):
             f"    advance = _core.{name}",
         ]
         return LoopText(before, ["row"], self._steps(1), ["advance(*arguments, row, batch)"])
+
+    def _workspace_class(self) -> list[str]:
+        """What is not needed at the same time shares memory: all but what holds the steps of a chunk. Totals may come
+        after the statements that follow them."""
+        chunked = {name for region in self._compiled for name in region.chunked}
+        body = sorted(self.function.body, key=_is_total)
+        self.function = share_buffers(replace(self.function, body=tuple(body)), chunked, threads=True)
+        return super()._workspace_class()
 
     def _allocations(self, copied: str = ONCE) -> list[str]:
         """Packed matrices and what gradients are summed up in, too."""

@@ -39,17 +39,34 @@ def is_compiled(statement: Statement) -> bool:
     return isinstance(statement, Loop | Staggered | Fused | Copy)
 
 
+def used(word: str, lines: Sequence[str]) -> bool:
+    """Whether the lines name a variable."""
+    return any(re.search(rf"\b{word}\b", line) for line in lines)
+
+
 class RegionText:
     """The C function ``name`` for a run of statements. ``users``: how many statements of the function touch a
-    buffer, those in loops not counted one by one."""
+    buffer, those in loops not counted one by one. Where ``apart`` is given, a function of its own, ``<name>_pack``,
+    computes these statements, which are about matrices, and packs what the others multiply by."""
 
-    def __init__(self, name: str, dtype: str, statements: Sequence[Statement], users: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        dtype: str,
+        statements: Sequence[Statement],
+        users: Mapping[str, int],
+        apart: Sequence[Statement] | None = None,
+    ) -> None:
         self.name = name
+        self.apart = apart is not None
+        self.packing: list[str] = []  # the lines of that function
         self.dtype = dtype
         self.users = users
         self.places = self._places()
         self.operations = 0  # of one step of one sequence
         self.phases: list[tuple[str, list[str]]] = []
+        for statement in apart or ():
+            self._prepare(self._block([], lambda each=statement: self._inner(each)))  # type: ignore[misc]
         body, self.behind = products_behind(statements)
         for statement in body:
             self._statement(statement)
@@ -66,17 +83,23 @@ class RegionText:
         part = f"{self.name}_part"
         threads = "const long thread, struct team *team"
         start = f"run_team({part}, memory, parameters, direction, gradient, T, batch, {float(self.operations)});"
-        return "\n".join(
-            [
-                self._function(f"static void {part}({SIGNATURE}, {threads})", body, ["thread", "team"]),
-                self._function(f"void {self.name}({SIGNATURE})", [start], []),
-            ]
-        )
+        functions = [
+            self._function(f"static void {part}({SIGNATURE}, {threads})", body, ["thread", "team"]),
+            self._function(f"void {self.name}({SIGNATURE})", [start], []),
+        ]
+        if self.packing:
+            functions.append(self._function(f"void {self.name}_pack({SIGNATURE})", self.packing, []))
+        return "\n".join(functions)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of all phases."""
+        return [line for _, lines in self.phases for line in lines]
 
     @property
     def functions(self) -> list[str]:
         """The names of the functions in ``text`` that Python calls."""
-        return [self.name]
+        return [self.name, f"{self.name}_pack"] if self.packing else [self.name]
 
     @property
     def chunked(self) -> dict[str, tuple[int, int]]:
@@ -84,14 +107,10 @@ class RegionText:
         return self.places.chunked
 
     def _function(self, head: str, body: Sequence[str], more: Sequence[str]) -> str:
-        def uses(word: str) -> bool:
-            return any(re.search(rf"\b{word}\b", line) for line in body)
-
         held = [*map(self.places.base, self.places.memory.values()), *self.places.scratch]
-        table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if uses(each)]
-        used = {"memory"} if table else set()
-        words = ("memory", *VECTORS.values(), "T", "batch", *more)
-        unused = [word for word in words if not uses(word) and word not in used]
+        table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if used(each, body)]
+        words = (*(() if table else ("memory",)), *VECTORS.values(), "T", "batch", *more)
+        unused = [word for word in words if not used(word, body)]
         lines = [*(f"(void){word};" for word in unused), *table, *body]
         return "\n".join([head, "{", *("    " + line for line in lines), "}", ""])
 
@@ -102,6 +121,13 @@ class RegionText:
             self.phases[-1][1].extend(lines)
         else:
             self.phases.append((kind, list(lines)))
+
+    def _prepare(self, lines: Sequence[str]) -> None:
+        """What comes before the statements that multiply by a matrix: once a call, or in a function of its own."""
+        if self.apart:
+            self.packing += lines
+        else:
+            self._phase(ONCE, lines)
 
     def _block(self, head: Sequence[str], write: Callable[[], list[str]]) -> list[str]:
         """Lines in a block of their own, with the pointers that they need, where there are any."""
@@ -126,7 +152,7 @@ class RegionText:
                 self.places.shared = True
                 return
             matrix = MatrixText(statement, self.places)
-            self._phase(ONCE, self._block([], lambda: [matrix.packing()]))
+            self._prepare(self._block([], lambda: [matrix.packing()]))
             note = comment_lines(statement.note.split("; "))
             self._phase(SHARED, self._block(_shares(rows_of(target)), lambda: [*note, matrix.call()]))
             return
@@ -158,7 +184,7 @@ class RegionText:
             columns = views_of(each)[0].columns
             self.operations += operations(each) if isinstance(each, MatMul) else POINTWISE_OPERATIONS * columns
         if before:
-            self._phase(ONCE, before)
+            self._prepare(before)
         self.places.pointers = {}
         gradients = [GradientText(each.product, self.places) for each in behind]
         partial = [line for each in gradients for line in each.partial()]
@@ -241,10 +267,9 @@ class StepText(RegionText):
 
     def __init__(self, name: str, dtype: str, loop: Loop) -> None:
         super().__init__(name, dtype, (), {})
-        self.packing: list[str] = []
         changed = {view.buffer.name for view in targets_of(loop.body)}
         lines = [line for inner in loop.body for line in self._in_loop(inner, (), self.packing, [], changed)]
-        self.lines = [*self.places.pointers.values(), *lines]
+        self._phase(ONCE, [*self.places.pointers.values(), *lines])
 
     def _places(self) -> Places:
         return RingPlaces(self.dtype)

@@ -51,7 +51,6 @@ class MatrixText:
 
     def _base(self, buffer: Buffer, start: int) -> tuple[str, int]:
         if buffer.storage in VECTORS:
-            self.places.vectors.add(buffer.storage)
             return VECTORS[buffer.storage], start + buffer.offset
         return self.places.hold(buffer), start
 

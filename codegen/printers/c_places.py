@@ -27,7 +27,6 @@ class Places:
         self.names.taken |= OWN
         self.shared = shared
         self.memory: dict[str, Buffer] = {}
-        self.vectors: set[str] = set()
         self.scratch: dict[str, tuple[int, str]] = {}
         self.steps = 1  # how many the loop that is being written takes at once
         # buffers that hold the steps of a chunk -> how many rows of a chunk at least, the steps that the loop takes
@@ -43,7 +42,6 @@ class Places:
         if buffer.storage not in VECTORS:
             self.memory.setdefault(buffer.name, buffer)
             return self.base(buffer)
-        self.vectors.add(buffer.storage)
         name = self.base(buffer)
         constant = "" if buffer.storage == "gradient" else "const "
         offset = f" + {buffer.offset}" if buffer.offset else ""

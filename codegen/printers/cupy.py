@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codegen.ir import Bound, Copy, Entrywise, Fill, Function, Fused, Load, MatMul, Reduce, Statement, Store, View
 from codegen.names import mangle
-from codegen.passes import fuse_pointwise, keep_in_registers, pack_products
+from codegen.passes import fuse_pointwise, keep_in_registers, pack_products, share_buffers
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
 from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
 from codegen.printers.statements import StatementPrinter
@@ -55,6 +55,7 @@ class CuPyPrinter(StatementPrinter):
     )
     needs = "cupy and numpy"
     held_bytes = "1 << 34"
+    stretch_bytes = "1 << 26"
     on_device, as_array = "_on_device({})", "cp.asarray({})"
     protect = ""  # CuPy has no arrays to read only
 
@@ -65,14 +66,15 @@ class CuPyPrinter(StatementPrinter):
 
     def prepare(self, function: Function) -> Function:
         """Products get contiguous operands, pointwise statements of one shape become one kernel."""
-        return keep_in_registers(fuse_pointwise(pack_products(function)))
+        return share_buffers(keep_in_registers(fuse_pointwise(pack_products(function))))
 
     def extra_parts(self) -> list[str]:
         """The CUDA source and how it is launched."""
+        parts = [*super().extra_parts(), ON_DEVICE]
         if not self.kernels:
-            return [ON_DEVICE]
+            return parts
         cuda = module_text(self.program.dtype, [text.replace(NAME, name) for text, name in self.kernels.items()])
-        return [ON_DEVICE, f'\nCUDA = r"""\n{cuda}"""\n' + LAUNCHING]
+        return [*parts, f'\nCUDA = r"""\n{cuda}"""\n' + LAUNCHING]
 
     def preamble(self) -> list[str]:
         """What the caller gave moves to the device; grids and kernels get local names."""

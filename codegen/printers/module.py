@@ -6,13 +6,12 @@ Statements are left to subclasses, one per target.
 from __future__ import annotations
 
 import abc
-import base64
 from collections.abc import Sequence
 
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
-from codegen.printers import blocks, recurrences, stacks, support, sweep, windows
+from codegen.printers import blocks, checkpoints, header, hosts, recurrences, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
@@ -53,15 +52,25 @@ class ModulePrinter(abc.ABC):
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
         """The attributes of the workspace that hold a buffer: (name, expression)."""
-        shape = {
+        return [(self.views.buffer(buffer), self.array(buffer))]
+
+    def shape(self, buffer: Buffer) -> str:
+        """The shape of the array that holds a buffer."""
+        return {
             "sequence": f"({bound_text(buffer.length)}, batch, {buffer.columns})",
-            "step": f"(batch, {buffer.columns})",
+            "step": f"({f'min({steps}, T), ' if (steps := buffer.length.constant) > 1 else ''}batch, {buffer.columns})",
             "matrix": f"({buffer.rows}, {buffer.columns})",
             "vector": f"({buffer.columns},)",
         }[buffer.shape]
-        if buffer.shape == "step" and buffer.length.constant > 1:
-            shape = f"(min({buffer.length.constant}, T), batch, {buffer.columns})"
-        return [(self.views.buffer(buffer), f"{self.xp}.zeros({shape}, DTYPE)")]
+
+    def array(self, buffer: Buffer) -> str:
+        """The expression that makes the array: in memory of its own, or in that of its host."""
+        if buffer.host is None:
+            return f"{self.xp}.zeros({self.shape(buffer)}, DTYPE)"
+        host = self.function.buffers()[buffer.host.name]
+        name = "_up_to_end" if buffer.host.at_end else "_from_start"
+        self.helpers.add(name)
+        return f"{name}(self.{self.views.buffer(host)}, {self.shape(buffer)})"
 
     def preamble(self) -> list[str]:
         """Lines before a function's first statement."""
@@ -80,12 +89,17 @@ class ModulePrinter(abc.ABC):
     def source(self) -> str:
         """The whole module."""
         functions = [self._function(self.prepare(function)) for function in self.program.functions]
-        text = "\n".join([self._docstring(), *self._imports(), *self._tables(), *self._constants()]) + "\n"
+        docstring = header.docstring(self.program, self.needs)
+        constants = header.constants(
+            [(self.constant_names[name], each) for name, each in self.constants.items()], self.xp
+        )
+        text = "\n".join([docstring, *self._imports(), *header.tables(self.program), *constants]) + "\n"
         for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
             ahead = support.AHEAD_STATES if self.program.ahead else ""
             template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
             text += "\n" + template.replace("{xp}", self.xp)
-        helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS, **recurrences.HELPERS}
+        parts = (support, hosts, sweep, blocks, stacks, recurrences)
+        helpers = {name: text for part in parts for name, text in part.HELPERS.items()}
         for name in sorted(self.helpers):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
         for part in self.extra_parts():
@@ -96,6 +110,8 @@ class ModulePrinter(abc.ABC):
             text += "\n" + self.frame.replace("{targets}", targets_text(self.program)).replace("{xp}", self.xp)
         if self.program.windows is not None:
             text += "\n" + windows.window_loop(self.xp, *self.program.windows)
+        if self.program.checkpoint is not None:
+            text += "\n" + checkpoints.checkpoint_loop(self.xp, self.program)
         with_forward = any(function.name == "forward" for function in self.program.functions)
         return f"{text}\n{support.STEP}" if with_forward and not self.program.ahead else text
 
@@ -105,37 +121,6 @@ class ModulePrinter(abc.ABC):
         if self.frame:
             lines.insert(lines.index("from collections.abc import Mapping") + 1, "from copy import deepcopy")
         return lines
-
-    def _docstring(self) -> str:
-        lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
-        lines += ["", f"Generated source: it needs {self.needs} alone. Arrays are time-major: (T, batch, size)."]
-        return '"""' + "\n".join(line.rstrip() for line in lines).rstrip() + '\n"""\n'
-
-    def _tables(self) -> list[str]:
-        program = self.program
-        lines = ["", f'DTYPE = np.dtype("{program.dtype}")', f"VECTOR_SIZE = {program.vector_size}"]
-        lines += ["# name: (shape, offset in the vector, from one row to the next, in numbers)", "PARAMETERS = {"]
-        lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
-        lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
-        lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
-        lines += [f"LOSSES = {program.losses!r}  # output: what its target is"]
-        lines += [line for text in program.rules.values() for line in ("", "", text.rstrip())]
-        lines += ["", "", "RULES = {" + ", ".join(f"{name!r}: {name}" for name in program.rules) + "}"]
-        return [*lines, "INITIALISATION = {", *(f"    {p.name!r}: {p.rule!r}," for p in program.parameters), "}"]
-
-    def _constants(self) -> list[str]:
-        lines: list[str] = []
-        for buffer in self.constants.values():
-            name, values = self.constant_names[buffer.name], buffer.values
-            assert values is not None
-            if values.size <= 64:
-                lines.append(f"{name} = {self.xp}.array({values.tolist()!r}, DTYPE)")
-                continue
-            data = base64.b64encode(values.astype("<f8").tobytes()).decode("ascii")
-            lines += ["import base64", f"{name} = {self.xp}.asarray(np.frombuffer(base64.b64decode(", *(
-                f"    {data[k : k + 100]!r}" for k in range(0, len(data), 100)
-            ), f'), "<f8").reshape({values.shape!r}).astype(DTYPE))']  # fmt: skip
-        return ["", *lines] if lines else []
 
     # Functions.
 
@@ -217,7 +202,7 @@ class ModulePrinter(abc.ABC):
                 lines += [
                     f"    input_gradients = {{name: {zeros}((T, batch, size), DTYPE) for name, size in INPUTS.items()}}"
                 ]
-            if "state" in self.program.wrt:
+            if "state" in self.program.wrt or self.program.checkpoint is not None:
                 lines += ["    state_gradients = {"]
                 lines += [
                     f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"
@@ -244,11 +229,11 @@ class ModulePrinter(abc.ABC):
         return lines
 
     def _result(self) -> list[str]:
-        if self.function.name == "forward":
+        if self.function.name == "forward":  # that looks ahead
             return ["    return outputs, last"]
         if self.function.name == "loss":
             return ["    return loss"]
-        if self._window:
+        if self._window and (self.function.name == "window_loss" or self.program.checkpoint is None):
             gradient = f", {self._own_gradient}" if self.function.name == "window_gradient" else ""
             return [f"    return loss{gradient}, last"]
         if self.function.name == "jacobian":
@@ -257,7 +242,7 @@ class ModulePrinter(abc.ABC):
             return [*self._add_swept(), f"    return loss, Gradients({self._own_gradient}), last"]
         if self.function.name == "hessian_vector_product":
             return [f"    return Gradients({self._own_gradient})"]
-        asked = [word in self.program.wrt for word in ("inputs", "state")]
+        asked = ["inputs" in self.program.wrt, "state" in self.program.wrt or self.function.name == "window_gradient"]
         extra = ", input_gradients" if asked[0] else ", None" if asked[1] else ""
         gradient = self._own_gradient if "parameters" in self.program.wrt else "None"
         return [f"    return loss, Gradients({gradient}{extra}{', state_gradients' if asked[1] else ''})"]
@@ -286,6 +271,7 @@ class ModulePrinter(abc.ABC):
             "    def __init__(self, T, batch):",
             *self._allocations(),
             "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
+            *self._hosted(),
         ]
         views = sum(len(entries) for entries, _ in self.loops)
         if views:
@@ -294,19 +280,31 @@ class ModulePrinter(abc.ABC):
         return [*lines, *self._cut_views()]
 
     def _allocations(self, copied: str = ONCE) -> list[str]:
-        """The buffers of the workspace; ``copied`` says when those that copy parameters are written."""
+        """The buffers of the workspace that have memory of their own; ``copied`` says when those that copy parameters
+        are written."""
         lines = []
         for buffer in self.function.buffers().values():
-            if self.in_workspace(buffer):
-                note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
-                note = note.replace(ONCE, copied)
-                for attribute, expression in self.allocation(buffer):
-                    lines += choice_lines(f"self.{attribute} = ", expression, note, 8)
-                    note = ""
+            if self.in_workspace(buffer) and buffer.host is None:
+                lines += self._allocation_lines(buffer, copied)
         if self.swept is not None:
             for name, shape in self.swept.allocations():
                 lines.append(f"        self.{name} = {self.xp}.zeros({shape}, DTYPE)")
         return lines
+
+    def _allocation_lines(self, buffer: Buffer, copied: str) -> list[str]:
+        lines = []
+        note = f"  # {comment_text(buffer.note)}" if buffer.note and buffer.note != buffer.name else ""
+        note = note.replace(ONCE, copied)
+        for attribute, expression in self.allocation(buffer):
+            lines += choice_lines(f"self.{attribute} = ", expression, note, 8)
+            note = ""
+        return lines
+
+    def _hosted(self) -> list[str]:
+        """The buffers that lie in the memory of others."""
+        hosted = [each for each in self.function.buffers().values() if each.host is not None]
+        note = ["        # values that take the place of others, which are not needed any more"] if hosted else []
+        return [*note, *(line for each in hosted for line in self._allocation_lines(each, ONCE))]
 
     def _cut_views(self) -> list[str]:
         """What is written once, and the views of the steps of each loop."""
@@ -358,7 +356,10 @@ class ModulePrinter(abc.ABC):
         entries, self.entries = self.entries, None
         before = [f"    {name} = {expression}" for name, expression in self.invariants.items()]
         self.loops.append((entries, in_order and loop.backward))
-        return LoopText(before, list(entries), self._steps(len(self.loops)), body)
+        steps = self._steps(len(self.loops))
+        if self.views.stretched:  # views of several steps go beyond T at times, to rows that are not read
+            steps += "[:T]" if loop.steps == 1 else f"[: -(-T // {loop.steps})]"
+        return LoopText(before, list(entries), steps, body)
 
     def _sweep(self, statement: Sweep) -> list[str]:
         """The loop of a sweep; t goes on from call to call, so that each value finds its slot."""

@@ -22,8 +22,8 @@ from codegen.ir import (
     View,
     views_of,
 )
-from codegen.passes import block_gates, expand_pointwise, merge_neighbours, stack_products
-from codegen.printers.recurrences import RecurrenceText, recurrence_of
+from codegen.passes import block_gates, expand_pointwise, merge_neighbours, share_buffers, stack_products
+from codegen.printers.recurrences import Recurrence, RecurrenceText, recurrence_of
 from codegen.printers.stacks import StackText, stack_allocation
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, grouping, wrapped
@@ -53,13 +53,17 @@ class NumPyPrinter(StatementPrinter):
         super().__init__(program)
 
     def prepare(self, function: Function) -> Function:
-        """Assigns become Applies, gates lie in blocks, equal calls on neighbours are merged, taps stacked by parts."""
-        return stack_products(merge_neighbours(block_gates(expand_pointwise(function))))
+        """Assigns become Applies, gates lie in blocks, equal calls on neighbours are merged, taps stacked by parts;
+        what is not needed at the same time shares memory."""
+        function = stack_products(merge_neighbours(block_gates(expand_pointwise(function))))
+        return share_buffers(
+            function, _read_as_given(function), whole=lambda each: self._recurrence(each, function) is not None
+        )
 
     def extra_parts(self) -> list[str]:
         """The numbers that loops use."""
         lines = [f"{name} = np.array({value!r}, DTYPE)" for value, name in self.numbers.items()]
-        return ["\n" + "\n".join(lines) + "\n"] if lines else []
+        return [*super().extra_parts(), *(["\n" + "\n".join(lines) + "\n"] if lines else [])]
 
     def preamble(self) -> list[str]:
         """Local names of the functions that are called."""
@@ -97,15 +101,21 @@ class NumPyPrinter(StatementPrinter):
                 (name, f"np.zeros({flat} if batch == 1 else {by_block}, DTYPE)"),
                 (self.views.by_block(buffer), f"{regrouped} if batch == 1 else self.{name}"),
             ]
+        return [(name, self.array(buffer))]
+
+    def shape(self, buffer: Buffer) -> str:
+        """That of a blocked buffer has an axis for the gates."""
+        if buffer.groups == 1 or buffer.shape == "matrix":
+            return super().shape(buffer)
         rows = f"{bound_text(buffer.length)}, " if buffer.shape == "sequence" else ""
-        return [(name, f"np.zeros(({rows}{gates}, batch, {width}), DTYPE)")]
+        return f"({rows}{buffer.groups}, batch, {buffer.columns // buffer.groups})"
 
     # Statements.
 
     def _statement(self, statement: Statement) -> list[str]:
         """Linear recurrences of few units are cut into blocks of time."""
-        found = recurrence_of(statement, self.function) if isinstance(statement, Loop) else None
-        if not isinstance(statement, Loop) or found is None or self.function.name == "stream":
+        found = self._recurrence(statement, self.function)
+        if not isinstance(statement, Loop) or found is None:
             return super()._statement(statement)
         self.helpers.add("_Recurrence")
         self.recurrences += 1
@@ -116,6 +126,12 @@ class NumPyPrinter(StatementPrinter):
             self.ufuncs |= {"add", "multiply"}
         notes = [note for inner in (statement, *statement.body) for note in self._note(inner.note, "    ")]
         return [*notes, *("    " + line for line in text.lines())]
+
+    def _recurrence(self, statement: Statement, function: Function) -> Recurrence | None:
+        """The linear recurrence that a loop is, where its text is not that of a loop."""
+        if not isinstance(statement, Loop) or function.name == "stream":
+            return None
+        return recurrence_of(statement, function)
 
     def simple(self, statement: Statement) -> list[str]:
         """One or a few lines per statement."""

@@ -176,7 +176,9 @@ def _is_vector(view: View) -> bool:
 @dataclass(frozen=True)
 class RecurrenceText:
     """What a recurrence prints in place of its loop: ``once`` in the workspace, where it is called ``name``, and
-    ``lines`` in the function. ``text`` spells a view that goes through all t."""
+    ``lines`` in the function. ``text`` spells a view that goes through all t.
+
+    Where the workspace has room for more steps than T, it goes on to rows beyond T, which are not read."""
 
     found: Recurrence
     backward: bool

@@ -15,7 +15,7 @@ def signature(program: Program, name: str, swept: bool) -> list[str]:
             '    """The outputs, their Jacobians and the last state; the sensitivities go T steps on."""',
         ]
     if name in ("window_loss", "window_gradient"):
-        return windows.signature(name)
+        return windows.signature(name, program.checkpoint is not None)
     if name == "forward":
         return [
             "def forward(params, inputs, state=None):",

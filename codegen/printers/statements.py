@@ -132,4 +132,6 @@ class StatementPrinter(StreamPrinter):
         value = self.view(statement.source)
         if statement.source.buffer.shape == "step":
             value += "[None]"
+        if statement.what == "output" and self.views.stretched:
+            return [f"outputs[{statement.name!r}][...] = {value}"]
         return [f"{STORES[statement.what]}[{statement.name!r}] = {value}.copy()"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from codegen.ir import Bound, Fill, Function, Fused, Load, Loop, Span, Statement, Step, Store, View, written
 from codegen.printers.loops import indented
-from codegen.printers.module import ModulePrinter
+from codegen.printers.stretches import StretchPrinter
 from codegen.printers.views import wrapped
 from codegen.walk import map_views
 
@@ -121,7 +121,7 @@ class _Parts:
     state: list[Store] = dataclasses.field(default_factory=list)
 
 
-class StreamPrinter(ModulePrinter):
+class StreamPrinter(StretchPrinter):
     """Adds to the frame what a function called "stream" looks like: it runs for any T, one step a call."""
 
     on_device = "{}"  # what becomes of a mapping of arrays that the caller gives

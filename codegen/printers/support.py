@@ -13,12 +13,13 @@ from codegen.ufuncs import UFUNCS
 RESERVED = {
     "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
     "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STACK_BYTES", "STACK_ROWS", "STATES",
-    "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp", "deepcopy", "direction", "dot",
-    "earliest", "error", "first", "forward", "given", "gradient", "hessian_vector_product", "init", "initial_state",
-    "input_gradients", "inputs", "jacobian", "jacobians", "last", "loss", "loss_and_gradient", "matmul", "nbytes",
-    "np", "outputs", "pack", "params", "product", "release_workspaces", "row", "self", "sensitivities", "shares",
-    "stack", "start", "state", "state_gradients", "step", "step_and_gradient", "stop", "stream", "swept", "t",
-    "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work",
+    "STRETCH_BYTES", "STRETCH_ROWS", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp",
+    "deepcopy", "direction", "dot", "earliest", "error", "first", "forward", "fresh", "given", "gradient",
+    "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian", "jacobians", "last",
+    "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "part", "product",
+    "release_workspaces", "results", "row", "self", "sensitivities", "shares", "stack", "start", "state",
+    "state_gradients", "step", "step_and_gradient", "steps", "stop", "stream", "swept", "t", "targets", "threading",
+    "vector", "weights", "window_gradient", "window_loss", "work",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 

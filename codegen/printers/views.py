@@ -33,7 +33,7 @@ def slice_text(start: Bound, stop: Bound) -> str:
     """Rows from start to stop, spaced as a formatter would."""
     first, last = bound_text(start), bound_text(stop)
     first = "" if first == "0" else first
-    return f"{first} : {last}" if "+" in first + last and first else f"{first}:{last}"
+    return f"{first} : {last}".lstrip() if "+" in first + last else f"{first}:{last}"
 
 
 def wrapped(names: Iterable[str], indent: int, longest: int = 100) -> list[str]:
@@ -75,6 +75,7 @@ class ViewText:
         self.names = names
         self.constant_name = constant_name
         self.rings = False  # whether the rows of a sequence are used in cyclic order
+        self.stretched = False  # whether the buffers may hold more steps than T
 
     def buffer(self, buffer: Buffer) -> str:
         """The buffer's name."""
@@ -94,7 +95,10 @@ class ViewText:
         if self.rings:
             rows = Span(Bound(0), view.buffer.length)
         span = View(view.buffer, rows, view.start, view.stop)
-        return "self." + self.text(span, shown if view.columns != shown else None)
+        stretched, self.stretched = self.stretched, False
+        text = "self." + self.text(span, shown if view.columns != shown else None)
+        self.stretched = stretched
+        return text
 
     def text(self, view: View, shown: int | None = None) -> str:
         """A view that is not a step of a sequence, as an expression; shown by group it is transposed already."""
@@ -112,7 +116,7 @@ class ViewText:
         name, buffer = self.buffer(view.buffer), view.buffer
         columns = "" if view.whole else f"{view.start or ''}:{view.stop}"
         if isinstance(view.time, Span):
-            if view.time.start == Bound(0) and view.time.stop == buffer.length:
+            if view.time.start == Bound(0) and view.time.stop == buffer.length and not self.stretched:
                 return f"{name}[:, :, {columns}]" if columns else name
             rows = slice_text(view.time.start, view.time.stop)
             return f"{name}[{rows}, :, {columns}]" if columns else f"{name}[{rows}]"
@@ -140,7 +144,7 @@ class ViewText:
         gates = f"{first or ''}:{last}" if view.columns > width else str(first)
         if isinstance(view.time, Span):
             rows = slice_text(view.time.start, view.time.stop)
-            all_rows = view.time.start == Bound(0) and view.time.stop == view.buffer.length
+            all_rows = view.time.start == Bound(0) and view.time.stop == view.buffer.length and not self.stretched
             if view.whole:
                 return name if all_rows else f"{name}[{rows}]"
             return f"{name}[{':' if all_rows else rows}, {gates}]"

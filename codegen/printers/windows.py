@@ -55,9 +55,17 @@ def window_loop(xp: str, k1: int, k2: int) -> str:
     return text.replace("{k1}", str(k1)).replace("{k2}", str(k2))
 
 
-def signature(name: str) -> list[str]:
-    """The first lines of ``window_loss`` or ``window_gradient``."""
+def signature(name: str, checkpoints: bool) -> list[str]:
+    """The first lines of ``window_loss`` or ``window_gradient``; with ``checkpoints`` the latter takes adjoints of the
+    state after the part."""
     gradient = name == "window_gradient"
+    if gradient and checkpoints:
+        return [
+            f"def {name}(params, inputs, targets, state, shares):",
+            '    """The gradients of the loss of a part of a sequence, to which the state after it adds its products',
+            "    with its adjoint, given among the targets. ``shares`` (T, batch) weigh the steps as they are.",
+            '    """',
+        ]
     return [
         f"def {name}(params, inputs, targets, state, shares):",
         f'    """The loss{", its gradient" if gradient else ""} and the state after a part of a sequence.',
