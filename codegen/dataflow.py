@@ -112,7 +112,8 @@ class _Run:
 
     def _flags(self, buffer: Buffer) -> NDArray[np.bool_]:
         if buffer.name not in self.written:
-            rows = {"sequence": buffer.length.at(self.T), "matrix": buffer.rows}.get(buffer.shape, 1)
+            timed = buffer.length.at(self.T)
+            rows = {"sequence": timed, "history": timed, "matrix": buffer.rows}.get(buffer.shape, 1)
             given = buffer.storage in ("parameter", "direction", "constant")
             self.written[buffer.name] = np.full((rows, buffer.columns), given)
             self.unset[buffer.name] = np.zeros((rows, buffer.columns), dtype=int)

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from codegen.ir import ONCE, Buffer, Function, Fused, Loop, MatMul, Reduce, Staggered, Statement, Store, views_of
+from codegen.ir import (
+    ONCE,
+    Buffer,
+    Function,
+    Fused,
+    Loop,
+    MatMul,
+    Reduce,
+    SparseMatMul,
+    Staggered,
+    Statement,
+    Store,
+    views_of,
+)
 from codegen.passes import fuse_pointwise, keep_in_registers, sink_pointwise, stack_products
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
+from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
 from codegen.printers.c_support import common_text, core_text
 from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
@@ -51,7 +65,8 @@ class CPrinter(NumPyPrinter):
 
     def extra_parts(self) -> list[str]:
         """The C source and how it is built."""
-        core = core_text(self.program.dtype, [region.text() for region in self.regions])
+        sparse = [SPARSE_FUNCTIONS] if any(region.places.tables for region in self.regions) else []
+        core = core_text(self.program.dtype, [*sparse, *(region.text() for region in self.regions)])
         names = [name for region in self.regions for name in region.functions]
         listed = "\n".join(f"    {name!r}," for name in names)
         source = f'\nCOMMON = r"""\n{common_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
@@ -71,7 +86,7 @@ class CPrinter(NumPyPrinter):
         after: list[Statement] = []  # totals of what the run computes: they come after it
 
         def finish() -> None:
-            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul) for each in run)
+            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul | SparseMatMul) for each in run)
             result.extend(self._call(run) if worth else super(CPrinter, self).lines(run))
             result.extend(super(CPrinter, self).lines(after))
             run.clear()
@@ -105,7 +120,8 @@ class CPrinter(NumPyPrinter):
         vectors = [
             f"_address({PASSED[storage]})" if storage in region.places.vectors else "None" for storage in VECTORS
         ]
-        table = f"work.memory_{len(self._compiled)}" if region.places.memory or region.places.scratch else "None"
+        held = region.places.memory or region.places.scratch or region.places.tables
+        table = f"work.memory_{len(self._compiled)}" if held else "None"
         return f"{table}, {', '.join(vectors)}"
 
     def _loop(self, loop: Loop, in_order: bool) -> LoopText:
@@ -139,6 +155,10 @@ class CPrinter(NumPyPrinter):
         for number, region in enumerate(self._compiled, start=1):
             arrays = [self._array(buffer) for buffer in region.places.memory.values()]
             arrays += [f"self.{name}_{number}" for name in region.places.scratch]
+            sides = {True: "backward", False: "forward"}
+            arrays += [
+                f"{self.pattern(pattern)}.{sides[back]}.table" for pattern, back in region.places.tables.values()
+            ]
             if arrays:
                 lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines

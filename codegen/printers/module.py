@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
+from codegen.pattern import Pattern
 from codegen.printers import blocks, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
+from codegen.printers.sparse import SPARSE, pattern_lines
+from codegen.printers.tables import UNPACKED, packs, table_lines
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
 from codegen.program import Program
 from codegen.sweep import Sweep
@@ -35,6 +38,7 @@ class ModulePrinter(abc.ABC):
     def __init__(self, program: Program) -> None:
         self.program = program
         self.helpers: set[str] = set()
+        self.patterns: dict[Pattern, str] = {}
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
         self.module_names = Namer(support.RESERVED)
@@ -58,6 +62,7 @@ class ModulePrinter(abc.ABC):
             "step": f"(batch, {buffer.columns})",
             "matrix": f"({buffer.rows}, {buffer.columns})",
             "vector": f"({buffer.columns},)",
+            "history": f"({bound_text(buffer.length)}, {buffer.columns}, batch)",
         }[buffer.shape]
         return [(self.views.buffer(buffer), f"{self.xp}.zeros({shape}, DTYPE)")]
 
@@ -78,11 +83,15 @@ class ModulePrinter(abc.ABC):
     def source(self) -> str:
         """The whole module."""
         functions = [self._function(self.prepare(function)) for function in self.program.functions]
-        text = "\n".join([self._docstring(), *self._imports(), *self._tables(), *self._constants()]) + "\n"
-        for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
+        tables, patterns = table_lines(self.program), self._patterns()
+        packed = packs([*tables, patterns])
+        tables = [*UNPACKED.splitlines(), *tables] if packed else tables
+        text = "\n".join([self._docstring(), *self._imports(packed), *tables, *self._constants()]) + "\n"
+        for template in support.templates(self.xp, bool(self.program.layers)):
             ahead = support.AHEAD_STATES if self.program.ahead else ""
             template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
             text += "\n" + template.replace("{xp}", self.xp)
+        text += patterns
         helpers = {**support.HELPERS, **sweep.HELPERS, **blocks.HELPERS, **stacks.HELPERS}
         for name in sorted(self.helpers):
             text += "\n" + helpers[name].replace("{xp}", self.xp)
@@ -93,13 +102,33 @@ class ModulePrinter(abc.ABC):
         if self.frame:
             text += "\n" + self.frame.replace("{targets}", targets_text(self.program)).replace("{xp}", self.xp)
         if self.program.windows is not None:
-            text += "\n" + windows.window_loop(self.xp, *self.program.windows)
+            text += "\n" + windows.window_loop(self.xp, *self.program.windows, bool(self.program.layers))
         with_forward = any(function.name == "forward" for function in self.program.functions)
         return f"{text}\n{support.STEP}" if with_forward and not self.program.ahead else text
 
-    def _imports(self) -> list[str]:
-        """The import lines; deepcopy where a state carries more than arrays."""
+    def _patterns(self) -> str:
+        """The patterns of sparse products."""
+        if not self.patterns:
+            return ""
+        texts = ["\n".join(pattern_lines(name, pattern)) for pattern, name in self.patterns.items()]
+        return "\n" + SPARSE[self.xp] + "\n\n" + "\n".join(texts) + "\n"
+
+    def pattern(self, pattern: Pattern) -> str:
+        """The name of a pattern in the module."""
+        if pattern not in self.patterns:
+            self.patterns[pattern] = self.module_names.name(("pattern", pattern), f"SPARSE_{pattern.name.upper()}")
+        return self.patterns[pattern]
+
+    def _imports(self, packed: bool) -> list[str]:
+        """The import lines; deepcopy where a state carries more than arrays, what unpacks numbers and names."""
         lines = list(self.imports)
+        if packed:
+            lines = [
+                *(f"import {name}" for name in ("base64", "json", "zlib") if f"import {name}" not in lines),
+                *lines,
+            ]
+            place = lines.index("from collections.abc import Mapping")
+            lines = [*sorted(lines[:place]), *lines[place:]]
         if self.frame:
             lines.insert(lines.index("from collections.abc import Mapping") + 1, "from copy import deepcopy")
         return lines
@@ -108,18 +137,6 @@ class ModulePrinter(abc.ABC):
         lines = [comment_text(self.program.title), "", *(comment_text(line) for line in self.program.header)]
         lines += ["", f"Generated source: it needs {self.needs} alone. Arrays are time-major: (T, batch, size)."]
         return '"""' + "\n".join(line.rstrip() for line in lines).rstrip() + '\n"""\n'
-
-    def _tables(self) -> list[str]:
-        program = self.program
-        lines = ["", f'DTYPE = np.dtype("{program.dtype}")', f"VECTOR_SIZE = {program.vector_size}"]
-        lines += ["# name: (shape, offset in the vector, from one row to the next, in numbers)", "PARAMETERS = {"]
-        lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
-        lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
-        lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
-        lines += [f"LOSSES = {program.losses!r}  # output: what its target is"]
-        lines += [line for text in program.rules.values() for line in ("", "", text.rstrip())]
-        lines += ["", "", "RULES = {" + ", ".join(f"{name!r}: {name}" for name in program.rules) + "}"]
-        return [*lines, "INITIALISATION = {", *(f"    {p.name!r}: {p.rule!r}," for p in program.parameters), "}"]
 
     def _constants(self) -> list[str]:
         lines: list[str] = []
@@ -189,7 +206,11 @@ class ModulePrinter(abc.ABC):
         return self.function.name in ("window_loss", "window_gradient")
 
     def _unpack(self) -> list[str]:
-        lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
+        lines = []
+        if self.program.layers:
+            lines += ["    inputs = _joined(inputs, INPUT_SIZES)"]
+            lines += ["    targets = _joined(targets, TARGET_SIZES)"] if self.takes_targets else []
+        lines += ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
         if self.swept is None:
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
@@ -198,13 +219,13 @@ class ModulePrinter(abc.ABC):
         if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product") and not self.in_blocks:
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
-            lines += ["    outputs, last = {}, {}"]
+            lines += [f"    outputs, last = {{}}, {self._no_state}"]
         if self.function.name == "jacobian":
             zeros = f"{self.xp}.zeros((T, batch, size, {self._gradient_size}), DTYPE)"
             lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
             lines += ["    earliest = sensitivities.time + 1"]
         if self._window:
-            lines += ["    last = {}"]
+            lines += [f"    last = {self._no_state}"]
         if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
                 lines += self._empty_gradient()
@@ -225,6 +246,11 @@ class ModulePrinter(abc.ABC):
         if self.swept is not None:
             lines += [f"    {line}" for line in (*self.swept.unpacked(), *self.swept.summed(self.xp))]
         return [*lines, *self.preamble()]
+
+    @property
+    def _no_state(self) -> str:
+        """A state that nothing has been put into."""
+        return "UnitStates()" if self.program.layers else "{}"
 
     def _local_buffers(self) -> list[str]:
         """Local names of the buffers of the workspace and of the parameters' blocks."""
