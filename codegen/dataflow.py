@@ -141,7 +141,8 @@ class _Run:
 
     def _flags(self, buffer: Buffer) -> NDArray[np.bool_]:
         if buffer.name not in self.written:
-            lengths = {"sequence": buffer.length.at(self.T), "matrix": buffer.rows, "step": View(buffer).steps}
+            timed = buffer.length.at(self.T)
+            lengths = {"sequence": timed, "history": timed, "matrix": buffer.rows, "step": View(buffer).steps}
             rows = lengths.get(buffer.shape, 1)
             given = buffer.storage in ("parameter", "direction", "constant")
             self.written[buffer.name] = np.full((rows, buffer.columns), given)

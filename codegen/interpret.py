@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,15 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    SparseGradient,
+    SparseMatMul,
     Stack,
     StackMatMul,
     Staggered,
     Statement,
     Step,
     Store,
+    Turn,
     View,
     loops_of,
 )
@@ -80,6 +83,12 @@ class Interpreter:
             left = self._stacked(statement.stack)
             product = (left.T if statement.transposed else left) @ self._array(statement.right, t, flat=True)
             self._array(statement.target, t, flat=True)[...] = product
+        elif isinstance(statement, Turn):
+            self._array(statement.target, t)[...] = self._array(statement.source, t)
+        elif isinstance(statement, SparseMatMul):
+            self._sparse(statement, t)
+        elif isinstance(statement, SparseGradient):
+            self._sparse_gradient(statement)
         elif isinstance(statement, Assign):
             values = {symbol: self._array(view, t) for symbol, view in statement.operands}
             self._array(statement.target, t)[...] = evaluate(statement.expression, values)
@@ -119,6 +128,24 @@ class Interpreter:
             value = value.sum(axis=ones, keepdims=True)
         target[...] = np.broadcast_to(value, statement.shape).reshape(target.shape)
 
+    def _sparse(self, statement: SparseMatMul, t: int | None) -> None:
+        """Entry by entry. Here a history lies as a sequence does."""
+        target, values = self._array(statement.target, t), self._array(statement.values, t)
+        result = np.zeros_like(target)
+        rows = dict(zip(statement.pattern.steps, (self._array(view, t) for view in statement.rows()), strict=True))
+        for source, destination, delay, entry in statement.pattern.each():
+            to, read = (source, destination) if statement.transposed else (destination, source)
+            result[..., to] += values[entry] * rows[delay][..., read]
+        target[...] = target + result if statement.accumulate else result
+
+    def _sparse_gradient(self, statement: SparseGradient) -> None:
+        target, right = self._array(statement.target, None), self._array(statement.right, None)
+        result = np.zeros_like(target)
+        rows = dict(zip(statement.pattern.steps, (self._array(view, None) for view in statement.rows()), strict=True))
+        for source, destination, delay, entry in statement.pattern.each():
+            result[entry] += (rows[delay][..., source] * right[..., destination]).sum()
+        target[...] = result
+
     def _stacked(self, stack: Stack) -> Array:
         """All rows of a stack, as a matrix."""
         blocks = [
@@ -150,6 +177,10 @@ class Interpreter:
 
     def _load(self, statement: Load) -> None:
         target = self._array(statement.target, None)
+        if statement.units:
+            for column, unit in enumerate(statement.units):
+                self._load(replace(statement, target=_column(statement.target, column), name=unit, units=()))
+            return
         if statement.what == "input":
             target[...] = self.given["inputs"][statement.name]
         elif statement.what == "target":
@@ -165,13 +196,22 @@ class Interpreter:
         elif statement.what == "state_tangent" and statement.name in self.given["state"]:
             target[...] = 0.0
         elif statement.name in self.given["state"]:
-            target[...] = self.given["state"][statement.name].reshape(target.shape)
+            given = self.given["state"][statement.name]
+            if target.ndim == 3 and len(given) < len(target):  # of a unit that keeps fewer values than its layer
+                target[: -len(given)] = statement.default
+                target = target[-len(given) :]
+            target[...] = given.reshape(target.shape)
         else:
             default = statement.default
             target[...] = self._array(default, None) if isinstance(default, View) else default
 
     def _store(self, statement: Store) -> None:
         value = self._array(statement.source, None).copy()
+        if statement.units:
+            found = self.results.setdefault(statement.what, {})
+            rows = value[None] if statement.source.buffer.shape == "step" else value
+            found.update({unit: rows[..., k : k + 1] for k, unit in enumerate(statement.units)})
+            return
         if statement.what == "loss":
             self.results["loss"] = float(value)
             return
@@ -183,7 +223,7 @@ class Interpreter:
         array = self._buffer(view.buffer)
         if view.buffer.shape == "scalar":
             return array
-        if view.buffer.shape == "sequence":
+        if view.buffer.shape in ("sequence", "history"):
             if isinstance(view.time, Step):
                 assert t is not None, "a step outside a loop"
                 row = t - 1 + view.time.offset
@@ -229,6 +269,7 @@ class Interpreter:
         if buffer.name not in self.buffers:
             shapes: dict[str, tuple[int, ...]] = {
                 "sequence": (buffer.length.at(self.T), self.batch, buffer.columns),
+                "history": (buffer.length.at(self.T), self.batch, buffer.columns),
                 "step": (*((buffer.length.constant,) if buffer.length.constant else ()), self.batch, buffer.columns),
                 "matrix": (buffer.rows, buffer.columns),
                 "vector": (buffer.columns,),
@@ -236,6 +277,10 @@ class Interpreter:
             }
             self.buffers[buffer.name] = self._memory(buffer, shapes[buffer.shape])
         return self.buffers[buffer.name]
+
+
+def _column(view: View, column: int) -> View:
+    return replace(view, start=view.start + column, stop=view.start + column + 1)
 
 
 def _merged(array: Array) -> Array:

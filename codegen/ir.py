@@ -9,6 +9,9 @@ Grammar
                | Staggered   loops that take turns, each at a t of its own
                | Sweep       for t = 1..T: statements on matrices per sequence (codegen.sweep)
                | MatMul      target (+)= left @ right
+               | SparseMatMul target (+)= sums over the entries of a pattern; reads a history
+               | SparseGradient target = for each weight of a pattern the sum over time and batch of source times delta
+               | Turn        target = source, a history of the same rows
                | StackMatMul target = stack @ right, or stack^T @ right; the stack is never whole (after stack_products)
                | Assign      target = pointwise expression of the operands        (expression: sympy)
                | Entrywise   target = expression of matrices without time, its sum or softmax over the first axis
@@ -25,6 +28,7 @@ Grammar
                | Span(start, stop)    rows start..stop of a sequence; each bound is constant + T * times
     Buffer     = sequence (length, batch, columns)
                | step (batch, columns); (steps, batch, columns) in a loop of several steps
+               | history (length, columns, batch), in a Turn and a SparseMatMul alone
                | matrix (rows, columns) | vector (columns,) | scalar
                | stack (some steps, batch, columns), in a StackMatMul alone
 
@@ -40,116 +44,20 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from codegen.pattern import Pattern
+from codegen.places import ONCE as ONCE
+from codegen.places import Bound as Bound
+from codegen.places import Buffer as Buffer
+from codegen.places import Host as Host
+from codegen.places import Span as Span
+from codegen.places import Step as Step
+from codegen.places import View as View
+from codegen.places import moved as moved
 
 Expression = Any  # a sympy expression; sympy ships no types
-
-ONCE = "a copy, made once per call"  # the note of a matrix that is copied from the parameters
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A length or row number: ``constant`` + T * ``times``."""
-
-    constant: int
-    times: int = 0
-
-    def at(self, T: int) -> int:
-        """Its value for a sequence of T steps."""
-        return self.constant + T * self.times
-
-
-@dataclass(frozen=True)
-class Step:
-    """The row t - 1 + ``offset`` of a sequence, for the enclosing loop's t; with ``steps`` > 1 so many rows, of which
-    the last turn of a loop may have fewer."""
-
-    offset: int
-    steps: int = 1
-
-
-@dataclass(frozen=True)
-class Span:
-    """Rows ``start`` to ``stop`` (exclusive) of a sequence."""
-
-    start: Bound
-    stop: Bound
-
-
-@dataclass(frozen=True)
-class Host:
-    """The buffer in whose memory another one lies: from its start, or up to its end."""
-
-    name: str
-    at_end: bool = False
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """An array: see the grammar. ``note`` says what its columns hold, for the emitted source.
-
-    ``length`` of a "step" buffer: the steps of its loop, where these are several at once.
-
-    ``groups`` > 1 (made by block_gates, for printers that heed it): the columns lie as so many blocks of equal
-    width, each
-    contiguous over the batch: (length, groups, batch, columns / groups). Views keep counting columns as if they lay
-    in one row.
-
-    ``host`` (made by share_buffers): whose memory it lies in; what it holds overwrites the host's values.
-    """
-
-    name: str
-    shape: str  # "sequence", "step", "matrix", "vector", "scalar", "stack"
-    columns: int
-    rows: int = 0
-    length: Bound = Bound(0)
-    storage: str = "workspace"  # or "parameter", "direction", "gradient", "constant"
-    offset: int = 0
-    values: NDArray[np.float64] | None = field(default=None, compare=False)
-    note: str = field(default="", compare=False)
-    groups: int = 1
-    host: Host | None = None
-
-
-@dataclass(frozen=True)
-class View:
-    """A part of a buffer. ``label`` is what it holds, for naming only. ``vector``: one row of a matrix, read as a
-    vector."""
-
-    buffer: Buffer
-    time: Step | Span | None = None
-    start: int = 0
-    stop: int = 0
-    rows: tuple[int, int] | None = None
-    transposed: bool = False
-    vector: bool = False
-    label: str = field(default="", compare=False)
-
-    @property
-    def columns(self) -> int:
-        """How many columns it has."""
-        return self.stop - self.start
-
-    @property
-    def steps(self) -> int:
-        """How many steps of a loop it holds at once; 0 for what is no step of a loop."""
-        if self.buffer.shape == "step":
-            return max(1, self.buffer.length.constant)
-        return self.time.steps if isinstance(self.time, Step) else 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether it takes every column of its buffer."""
-        return self.start == 0 and self.stop == self.buffer.columns
-
-    @property
-    def width(self) -> int:
-        """How many columns a group of its buffer has."""
-        return self.buffer.columns // self.buffer.groups
 
 
 @dataclass(frozen=True)
@@ -172,11 +80,7 @@ class Taps:
 
     def block(self, number: int) -> View:
         """The rows that block ``number`` holds."""
-        assert isinstance(self.source.time, Span)
-        start, stop = self.source.time.start, self.source.time.stop
-        moved = number * self.spacing
-        time = Span(Bound(start.constant + moved, start.times), Bound(stop.constant + moved, stop.times))
-        return replace(self.source, time=time)
+        return moved(self.source, number * self.spacing)
 
 
 @dataclass(frozen=True)
@@ -199,6 +103,51 @@ class StackMatMul:
     transposed: bool = False
     stands: bool = False
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A history's rows = those of a sequence or a step: the sequences of the batch become the last axis, so that what
+    one unit is to all of them lies together."""
+
+    target: View
+    source: View
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SparseMatMul:
+    """For each entry e of ``pattern``: target(t)[destination] += values[weight] * source(t - delay)[source], or
+    ``transposed`` target(t)[source] += values[weight] * source(t + delay)[destination]. ``source`` is the history at t;
+    ``values`` a vector."""
+
+    target: View
+    source: View
+    values: View
+    pattern: Pattern
+    transposed: bool = False
+    accumulate: bool = False
+    note: str = ""
+
+    def rows(self) -> list[View]:
+        """The rows of the history that it reads, one view for each delay."""
+        return [moved(self.source, step if self.transposed else -step) for step in self.pattern.steps]
+
+
+@dataclass(frozen=True)
+class SparseGradient:
+    """target[weight] = for its entries e the sum over time and batch of left(t - delay)[source] right(t)[destination];
+    ``left`` and ``right`` are sequences at t = 1..T, ``target`` a vector."""
+
+    target: View
+    left: View
+    right: View
+    pattern: Pattern
+    note: str = ""
+
+    def rows(self) -> list[View]:
+        """What it reads of ``left``, one view for each delay."""
+        return [moved(self.left, -step) for step in self.pattern.steps]
 
 
 @dataclass(frozen=True)
@@ -286,23 +235,27 @@ class Reduce:
 class Load:
     """``what``: "input", "target", "classes" (integers, loaded as one-hot rows), "weight" (divided by the sum of all),
     "share" (a weight that is one already), "noise" (random signs), "state". A state that is not given is filled with
-    ``default``, a number or a vector view; "state_tangent" is 0 where the state is given, else ``default``."""
+    ``default``, a number or a vector view; "state_tangent" is 0 where the state is given, else ``default``. With
+    ``units``, column k is what the caller calls ``units[k]``; the last rows of a state are those of a unit that keeps
+    fewer."""
 
     target: View
     what: str
     name: str
     default: float | View = 0.0
     note: str = ""
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Store:
-    """``what``: "output", "state", "input_gradient", "state_gradient", "loss"."""
+    """``what``: "output", "state", "input_gradient", "state_gradient", "loss". ``units`` as those of a Load."""
 
     source: View
     what: str
     name: str
     note: str = ""
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -352,6 +305,9 @@ class Opaque(abc.ABC):
 Statement = (
     MatMul
     | StackMatMul
+    | SparseMatMul
+    | SparseGradient
+    | Turn
     | Assign
     | Entrywise
     | Apply
@@ -402,7 +358,8 @@ class Function:
 
     def rows_of_a_step(self) -> int:
         """How many neighbouring rows of the sequences one step of its loops reaches: what a ring buffer must hold."""
-        lengths = [buffer.length.constant for buffer in self.buffers().values() if buffer.shape == "sequence"]
+        timed = [buffer for buffer in self.buffers().values() if buffer.shape in ("sequence", "history")]
+        lengths = [buffer.length.constant for buffer in timed]
         return 1 + max(lengths, default=0)
 
 
@@ -417,6 +374,10 @@ def views_of(statement: Statement) -> list[View]:
     """The views a statement touches, target first; those in a loop are not included."""
     if isinstance(statement, MatMul):
         return [statement.target, statement.left, statement.right]
+    if isinstance(statement, SparseMatMul):
+        return [statement.target, *statement.rows(), statement.values]
+    if isinstance(statement, SparseGradient):
+        return [statement.target, *statement.rows(), statement.right]
     if isinstance(statement, StackMatMul):
         blocks = [taps.block(number) for taps in statement.stack.taps for number in range(taps.count)]
         return [statement.target, *blocks, statement.right]
@@ -426,7 +387,7 @@ def views_of(statement: Statement) -> list[View]:
         return [statement.target, *(view for _, view in statement.operands)]
     if isinstance(statement, Apply):
         return [statement.target, *(argument for argument in statement.arguments if isinstance(argument, View))]
-    if isinstance(statement, Copy | Reduce):
+    if isinstance(statement, Copy | Reduce | Turn):
         return [statement.target, statement.source]
     if isinstance(statement, Load):
         return [statement.target, *([statement.default] if isinstance(statement.default, View) else [])]

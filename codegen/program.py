@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
 
 from codegen.ir import Function, Opaque
 
@@ -17,6 +22,21 @@ class NamedParameter:
     offset: int
     stride: int
     rule: str  # the initialisation's name
+    scale: float = 1.0  # of what the rule gives
+
+    def places(self) -> NDArray[np.intp]:
+        """Where each of its numbers lies in the vector."""
+        rows = np.arange(prod(self.shape[:-1])) * self.stride
+        return self.offset + (rows[:, None] + np.arange(self.shape[-1])).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Units that the caller names one by one and that lie side by side: their names, and how many past values each
+    keeps."""
+
+    units: tuple[str, ...]
+    depths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,8 @@ class Program:
     equations).
     ``ahead``: the states that lie after the sequence. ``inner_size``: how many numbers the gradient has behind those of
     the parameters, by effective weights.
+    ``layers``: what the caller names as single units; ``drawn`` are then the matrices and vectors that are initialised
+    as one, of which ``parameters`` are parts.
     ``rules``: the source text of each initialisation rule that a parameter uses. ``wrt``: what ``loss_and_gradient``
     differentiates by. ``windows``: k1 and k2, where the gradient is that of truncated windows; the functions are then
     "window_loss" and "window_gradient", and "loss_and_gradient" is made of them. So they are where it has
@@ -60,6 +82,19 @@ class Program:
     inner_size: int = 0
     ahead: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    drawn: tuple[NamedParameter, ...] = ()
+
+    def order_for(self, other: Program) -> NDArray[np.intp] | None:
+        """For each number of the other program's vector, where it lies in this one's; None where both lie alike. Both
+        have the same parameters."""
+        if self.parameters == other.parameters:
+            return None
+        order = np.empty(self.vector_size, dtype=np.intp)
+        places = {parameter.name: parameter for parameter in self.parameters}
+        for parameter in other.parameters:
+            order[parameter.places()] = places[parameter.name].places()
+        return order
 
     @property
     def online(self) -> bool:

@@ -33,23 +33,27 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    SparseGradient,
+    SparseMatMul,
     StackMatMul,
     Staggered,
     Statement,
     Step,
     Store,
+    Turn,
     View,
     loops_of,
     views_of,
     written,
 )
 from codegen.overlap import overlap, same_place
+from codegen.pattern import Pattern
 from codegen.ufuncs import UFUNCS
 
 __all__ = ["IRError", "verify_function"]
 
 LENGTHS = (1, 2, 7)
-SHAPES = ("sequence", "step", "matrix", "vector", "scalar")
+SHAPES = ("sequence", "step", "matrix", "vector", "scalar", "history")
 STORAGES = ("workspace", "parameter", "direction", "gradient", "constant")
 REDUCTIONS = ("rows", "all", "units", "logsumexp")
 ENTRYWISE = ("pointwise", "sum", "softmax")
@@ -157,6 +161,12 @@ class _Check:
             self._matmul(statement)
         elif isinstance(statement, StackMatMul):
             self._stack_matmul(statement)
+        elif isinstance(statement, Turn):
+            self._turn(statement)
+        elif isinstance(statement, SparseMatMul):
+            self._sparse_matmul(statement)
+        elif isinstance(statement, SparseGradient):
+            self._sparse_gradient(statement)
         elif isinstance(statement, Fused):
             self._fused(statement)
         elif isinstance(statement, Assign):
@@ -188,7 +198,10 @@ class _Check:
         buffer, name = view.buffer, f"the view {view_text(view)}"
         if not 0 <= view.start < view.stop <= buffer.columns:
             self._fail(f"{name} of columns {view.start}:{view.stop}", f"columns within 0:{buffer.columns}")
-        if buffer.shape == "sequence":
+        histories = isinstance(self.statement, Turn | SparseMatMul)
+        if buffer.shape == "history" and not histories:
+            self._fail(f"the history {name}", "one in a Turn or a SparseMatMul")
+        if buffer.shape in ("sequence", "history"):
             wanted = Step if self.in_loop else Span
             if not isinstance(view.time, wanted):
                 self._fail(
@@ -241,6 +254,45 @@ class _Check:
         for operand in (*blocks, right):
             if overlap(operand, target):
                 self._fail(f"the operand {view_text(operand)} in the target's memory", "memory of its own")
+
+    def _turn(self, statement: Turn) -> None:
+        shapes = statement.target.buffer.shape, statement.source.buffer.shape
+        if shapes[0] != "history" or shapes[1] not in ("sequence", "step"):
+            self._fail(f"a {shapes[1]} as a {shapes[0]}", "a sequence or a step as a history")
+        if axes(statement.target) != axes(statement.source):
+            self._fail(f"a source of shape {shape_text(statement.source)}", shape_text(statement.target))
+
+    def _sparse_matmul(self, statement: SparseMatMul) -> None:
+        pattern, source, target = statement.pattern, statement.source, statement.target
+        if source.buffer.shape != "history":
+            self._fail(f"a {source.buffer.shape} as its source", "a history")
+        wide, narrow = (pattern.columns, pattern.rows) if statement.transposed else (pattern.rows, pattern.columns)
+        if axes(source) != (*axes(target)[:-1], ("", wide, 0)) or target.columns != narrow:
+            found = f"{shape_text(target)} of {shape_text(source)}"
+            self._fail(f"the shapes {found}", f"{narrow} columns of {wide}, and the same rows")
+        self._entries(pattern, statement.values)
+
+    def _sparse_gradient(self, statement: SparseGradient) -> None:
+        pattern, left, right = statement.pattern, statement.left, statement.right
+        if self.in_loop:
+            self._fail("a gradient inside a loop", "it outside")
+        if (left.columns, right.columns) != (pattern.rows, pattern.columns) or axes(left)[:-1] != axes(right)[:-1]:
+            found = f"{shape_text(left)} with {shape_text(right)}"
+            self._fail(f"the shapes {found}", f"{pattern.rows} and {pattern.columns} columns of the same rows")
+        self._entries(pattern, statement.target)
+
+    def _entries(self, pattern: Pattern, vector: View) -> None:
+        """A vector of the pattern's weights, and entries within their bounds."""
+        if axes(vector) != (("", pattern.weights, 0),):
+            self._fail(f"weights of shape {shape_text(vector)}", f"a vector of {pattern.weights}")
+        bounds = (pattern.rows, pattern.columns, pattern.weights)
+        for values, bound in zip((pattern.sources, pattern.destinations, pattern.entries), bounds, strict=True):
+            if len(values) and not 0 <= values.min() <= values.max() < bound:
+                self._fail(f"entries from {values.min()} to {values.max()}", f"numbers within 0:{bound}")
+        if len(np.unique(pattern.entries)) < len(pattern):
+            self._fail("a weight of two entries", "a weight for each")
+        if len(pattern) == 0 or pattern.delays.min() < 0:
+            self._fail(f"{len(pattern)} entries", "one at least, with delays >= 0")
 
     def _operand(self, operand: View, target: View, one_column: bool = True, width: int = 0) -> None:
         found, wanted = axes(operand), axes(target)

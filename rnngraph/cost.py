@@ -35,6 +35,7 @@ from rnngraph.equations import (
     Outer,
     PointwiseSum,
     Read,
+    SparseOuter,
     Term,
     Total,
     WeightValue,
@@ -233,6 +234,8 @@ class _Count:
         units, source = self.sizes.of(signal), self.sizes.of(term.source)
         if term.operator == "dense":
             return 2 * self.sizes.rows(signal) * source * units
+        if term.pattern is not None:
+            return sympy.Integer(2 * len(term.pattern))
         if term.operator in ("sum", "sum_all"):
             return self.sizes.rows(term.source) * source
         if term.operator == "logsumexp":
@@ -290,6 +293,9 @@ class _Count:
         if isinstance(piece, Outer):
             amount = 2 * self.sizes.of(piece.left) * self.sizes.of(piece.right)
             text = f"{piece.left}{_time(piece.left_delay)} {piece.right}{_time(piece.right_delay)}^T"
+        elif isinstance(piece, SparseOuter):
+            amount = sympy.Integer(2 * len(piece.pattern))
+            text = f"{piece.left}(t-d) {piece.right}(t)^T, where there are weights"
         elif isinstance(piece, Contraction):
             amount = 2 * self.sizes.rows(piece.sensitivity) * self.sizes.of(piece.sensitivity)
             text = f"{piece.sensitivity}{_time(piece.delay)}"
@@ -329,6 +335,9 @@ class _Count:
             return f"{term.parameter} {source}" if term.transposed else f"{term.parameter}^T {source}"
         if term.jacobian is not None:
             return f"{source} {term.jacobian}(t)"
+        if term.pattern is not None:
+            side = f"{term.source}({'t+d' if term.transposed else 't-d'})"
+            return f"{term.parameter} {side}" if term.transposed else f"{term.parameter}^T {side}"
         return f"{term.operator} of {source}"
 
     # What is kept.
@@ -387,6 +396,8 @@ def contribution_reads(piece: Contribution) -> list[Read]:
         return reads_of(piece.expression)
     if isinstance(piece, Outer):
         return [Read(piece.left, piece.left_delay), Read(piece.right, piece.right_delay)]
+    if isinstance(piece, SparseOuter):
+        return piece.reads()
     if isinstance(piece, Contraction):
         reads = [Read(piece.sensitivity, piece.delay)]
         return reads if piece.error is None else [*reads, Read(piece.error, 0)]

@@ -6,6 +6,8 @@ a node whose equation is the weighted sum itself (identity) gives one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import networkx as nx
 import sympy
 
@@ -31,8 +33,8 @@ def derive(graph: nx.MultiDiGraph) -> System:
     return derive_model(validate(graph))
 
 
-def derive_model(model: Model) -> System:
-    """The forward equations of a checked network."""
+def derive_model(model: Model, layers: Mapping[str, tuple[str, ...]] | None = None) -> System:
+    """The forward equations of a checked network; ``layers`` has the units of nodes that were declared one by one."""
     signals: dict[str, Signal] = {}
     equations: list[Equation] = []
     incoming: dict[str, list[Edge]] = {name: [] for name in model.nodes}
@@ -71,6 +73,7 @@ def derive_model(model: Model) -> System:
         state_depths=dict(model.depths),
         ahead_depths=dict(model.ahead_depths),
         ahead_names=model.ahead_names(),
+        layers=dict(layers or {}),
         forget_biases=frozenset(node.bias for node in model.nodes.values() if node.forget_gate and node.bias),
     )
 
@@ -95,7 +98,7 @@ def effective_weight(effective: EffectiveWeight, model: Model) -> list[Weight]:
 
 
 def _weighted_sum(node: Node, incoming: list[Edge]) -> tuple[tuple[Term, ...], Expression]:
-    """The node's weighted sum: dense and fixed edges as terms; diagonal, identity and bias as pointwise summands."""
+    """The node's weighted sum: dense, sparse and fixed edges as terms; diagonal, identity and bias as summands."""
     terms: list[Term] = []
     pointwise: Expression = sympy.S.Zero
     for edge in incoming:
@@ -106,6 +109,8 @@ def _weighted_sum(node: Node, incoming: list[Edge]) -> tuple[tuple[Term, ...], E
         elif edge.structure == "diagonal":
             assert edge.parameter is not None
             pointwise += parameter(edge.parameter) * at(edge.source, edge.delay)
+        elif edge.pattern is not None:
+            terms.append(Term("sparse", edge.source, 0, edge.parameter, pattern=edge.pattern))
         else:
             terms.append(Term("dense", edge.source, edge.delay, edge.parameter))
     if node.bias is not None:

@@ -9,6 +9,8 @@ Grammar
                sum to a smaller shape, or its softmax over the first axis; without time
     Equation  : v(t) = sum of Terms + pointwise expression          one per signal that is not given from outside
     Term      = dense      W applied to u(t-d), or W transposed     W is a parameter, a constant or a weight
+              | sparse     for each entry of a pattern its weight times one unit of u(t-d), d its delay; transposed,
+                           of u(t+d)                                the weights are a vector
               | sum        the sum over units of u(t-d)             size n -> 1; its transpose is broadcasting
               | logsumexp  log of the sum over units of exp(u(t))   size n -> 1; stands alone in its equation
               | product    P(t-d) J(t), or J(t) transposed          P, J have rows: one matrix product per sequence
@@ -19,6 +21,7 @@ Grammar
                 a signal of size 1 is broadcast
     Total     = sum of contributions, each summed over t = 1..T and over the batch
     contribution = Outer          u(t-d) v(t-e)^T                   a matrix
+                 | SparseOuter    the entries of u(t-d) v(t)^T in a pattern, d their delays    a vector
                  | PointwiseSum   pointwise expression              a vector, or a number when summed over units too
                  | BoundarySum    u(t) for t <= 0, or for t > T     a vector (gradient of a learned initial value)
                  | Contraction    P(t-d) with an error e(t)         the parameter's shape
@@ -41,6 +44,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sympy
+
+from codegen.pattern import Pattern
 
 Expression = Any  # a sympy expression; sympy ships no types
 
@@ -120,8 +125,9 @@ class Signal:
 
 @dataclass(frozen=True)
 class Term:
-    """One linear (or log-sum-exp) term of an equation: see the grammar. ``parameter`` is None but for "dense",
-    ``jacobian`` (a signal, read at t) but for "product", "expand" and "diagonal"."""
+    """One linear (or log-sum-exp) term of an equation: see the grammar. ``parameter`` is None but for "dense" and
+    "sparse", which alone has a ``pattern``, ``jacobian`` (a signal, read at t) but for "product", "expand" and
+    "diagonal"."""
 
     operator: str
     source: str
@@ -129,9 +135,12 @@ class Term:
     parameter: str | None = None
     transposed: bool = False
     jacobian: str | None = None
+    pattern: Pattern | None = None
 
     def reads(self) -> list[Read]:
         """The signals it reads."""
+        if self.pattern is not None:
+            return [Read(self.source, -step if self.transposed else step) for step in self.pattern.steps]
         read = [Read(self.source, self.delay)]
         return read if self.jacobian is None else [*read, Read(self.jacobian, 0)]
 
@@ -157,6 +166,19 @@ class Outer:
     right: str
     left_delay: int = 0
     right_delay: int = 0
+
+
+@dataclass(frozen=True)
+class SparseOuter:
+    """Sum over t and batch of left(t - delay) right(t) for each entry of ``pattern``, by the number of its weight."""
+
+    left: str
+    right: str
+    pattern: Pattern
+
+    def reads(self) -> list[Read]:
+        """The signals it reads."""
+        return [*(Read(self.left, step) for step in self.pattern.steps), Read(self.right, 0)]
 
 
 @dataclass(frozen=True)
@@ -197,7 +219,7 @@ class WeightValue:
     weight: str
 
 
-Contribution = Outer | PointwiseSum | BoundarySum | Contraction | WeightValue
+Contribution = Outer | SparseOuter | PointwiseSum | BoundarySum | Contraction | WeightValue
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from rnngraph.equations import (
     PointwiseSum,
     Read,
     Signal,
+    SparseOuter,
     Term,
     Total,
     Weight,
@@ -264,6 +265,8 @@ class Evaluation:
                 if isinstance(contribution, Outer):
                     left = self._read(contribution.left, t - contribution.left_delay)
                     result = result + left.T @ self._read(contribution.right, t - contribution.right_delay)
+                elif isinstance(contribution, SparseOuter):
+                    result = result + self._sparse_outer(contribution, t).reshape(shape)
                 else:
                     result = result + self._pointwise_sum(contribution, t)
         summed: Array = np.asarray(result)
@@ -336,6 +339,9 @@ class Evaluation:
         shape = (self.batch, signal.rows, signal.size) if signal.rows else (self.batch, signal.size)
         result = np.zeros(shape, dtype=self._dtype()) + self.number(0)
         for term in equation.terms:
+            if term.pattern is not None:
+                result = result + self._sparse(term, time)
+                continue
             source = self._read(term.source, time - term.delay)
             if term.operator == "dense":
                 assert term.parameter is not None
@@ -352,6 +358,31 @@ class Evaluation:
                 result = result + logarithm(exponential(source).sum(axis=1, keepdims=True))
         complete: Array = result + self._pointwise(equation.expression, time, rows=signal.rows > 0)
         return complete
+
+    def _sparse(self, term: Term, time: int) -> Array:
+        """Entry by entry."""
+        assert term.pattern is not None and term.parameter is not None
+        pattern, weights = term.pattern, self.matrices[term.parameter].reshape(-1)
+        size = pattern.rows if term.transposed else pattern.columns
+        result = np.zeros((self.batch, size), dtype=self._dtype()) + self.number(0)
+        for source, destination, delay, entry in pattern.each():
+            if term.transposed:
+                read = self._read(term.source, time + delay)[:, destination]
+                result[:, source] = result[:, source] + weights[entry] * read
+            else:
+                read = self._read(term.source, time - delay)[:, source]
+                result[:, destination] = result[:, destination] + weights[entry] * read
+        summed: Array = result
+        return summed
+
+    def _sparse_outer(self, outer: SparseOuter, t: int) -> Array:
+        result = np.zeros(outer.pattern.weights, dtype=self._dtype()) + self.number(0)
+        right = self._read(outer.right, t)
+        for source, destination, delay, entry in outer.pattern.each():
+            left = self._read(outer.left, t - delay)
+            result[entry] = result[entry] + (left[:, source] * right[:, destination]).sum()
+        summed: Array = result
+        return summed
 
     def _with_jacobian(self, term: Term, source: Array, time: int, shape: tuple[int, ...]) -> Array:
         if term.jacobian is None:
@@ -411,5 +442,5 @@ def _reaching_in(equation: Equation, time: int, T: int) -> Equation:
         for summand in sympy.Add.make_args(equation.expression)
         if (reads := reads_of(summand)) and all(1 <= time - read.delay <= T for read in reads)
     ]
-    terms = tuple(term for term in equation.terms if 1 <= time - term.delay <= T)
+    terms = tuple(term for term in equation.terms if term.pattern is not None or 1 <= time - term.delay <= T)
     return Equation(equation.signal, terms, sympy.Add(*summands))

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Assign, Bound, Function, MatMul, Span, Statement, View, loops_of
+from codegen.ir import (
+    Assign,
+    Bound,
+    Function,
+    MatMul,
+    Span,
+    SparseGradient,
+    SparseMatMul,
+    Statement,
+    View,
+    loops_of,
+)
 from codegen.sweep import Contract, Record, RowAssign, RowProduct, Seed, Sweep
 from rnngraph.errors import OptionError
 from rnngraph.program import Compilation
@@ -112,6 +123,7 @@ def explain(compilation: Compilation, T: int, batch: int) -> Explanation:
                     "step": (*((held,) if held > 1 else ()), batch, buffer.columns),
                     "matrix": (buffer.rows, buffer.columns),
                     "vector": (buffer.columns,),
+                    "history": (held, buffer.columns, batch),
                 }[buffer.shape]
                 size = itemsize
                 for length in shape:
@@ -132,6 +144,10 @@ def _cost(statement: Statement, T: int, batch: int) -> int:
     if isinstance(statement, MatMul):
         rows, inner = _extent(statement.left, T, batch)
         return 2 * rows * inner * _extent(statement.right, T, batch)[1]
+    if isinstance(statement, SparseMatMul):
+        return 2 * len(statement.pattern) * _extent(statement.target, T, batch)[0]
+    if isinstance(statement, SparseGradient):
+        return 2 * len(statement.pattern) * _extent(statement.right, T, batch)[0]
     if isinstance(statement, Assign):
         rows, columns = _extent(statement.target, T, batch)
         return int(statement.expression.count_ops()) * rows * columns

@@ -16,12 +16,15 @@ from codegen.printers.c_step_files import step_files
 from codegen.program import Program
 from rnngraph.backends import PRINTERS, load_module
 from rnngraph.data import check_inputs, check_parameters, check_state
+from rnngraph.derive import derive_model
 from rnngraph.display import as_text, inline
 from rnngraph.errors import DataError, OptionError
 from rnngraph.files import as_path, write_atomic
 from rnngraph.kernel_stream import check_streams
-from rnngraph.lower import lower_step
+from rnngraph.lower import ParameterLayout, lay_out_parameters, lower_step
 from rnngraph.program import Compilation, equation_notes
+from rnngraph.schedule import build_schedule
+from rnngraph.system import System
 from rnngraph.words import clip
 
 Array = NDArray[Any]
@@ -40,7 +43,8 @@ def export_c(
 ) -> tuple[Path, Path, Path]:
     """Write the files; see ``Kernel.save_c``. ``module`` is the emitted NumPy module, or None where it is not at
     hand: its stream makes the recorded steps."""
-    forward, program = compilation.forward, compilation.program
+    program = compilation.program
+    forward, layout = _node_by_node(compilation)
     check_streams(forward)
     _check_name(name)
     if params is None:
@@ -48,7 +52,8 @@ def export_c(
         raise OptionError("params", "None", "the parameters, which become constants", remedy)
     module = module or load_module(PRINTERS["numpy"](program), "numpy")
     shapes = {parameter.name: parameter.shape for parameter in program.parameters}
-    packed = module.pack(check_parameters(_on_host(params), shapes, program.dtype))
+    checked = check_parameters(_on_host(params), shapes, program.dtype)
+    packed = module.pack(checked)
     depths = {node: depth for node, (depth, _, _) in program.states.items()}
     sizes = {node: size for node, (_, size, _) in program.states.items()}
     given_state = check_state(None if state is None else _on_host(state), depths, sizes, 1, program.dtype)
@@ -58,8 +63,11 @@ def export_c(
     start = {**module.initial_state(1, packed), **given_state}
     before = {node: array[:, 0].astype(np.float64) for node, array in start.items()}
     shown = inline(forward)
-    function = lower_step(forward, compilation.layout, equation_notes(forward, shown))
-    text = print_step(function, name, program.dtype, packed.vector.astype(np.float64), before)
+    function = lower_step(forward, layout, equation_notes(forward, shown))
+    vector = np.zeros(layout.size)
+    for place in layout.named():
+        vector[place.places()] = np.asarray(checked[place.name]).reshape(-1)
+    text = print_step(function, name, program.dtype, vector, before)
     _check_finite(text, program.dtype)
     steps = {node: array[:, 0] for node, array in recorded.items()}
     equations = as_text(forward, shown).splitlines()
@@ -69,6 +77,14 @@ def export_c(
         write_atomic(folder / file, content)
     header, source, test = (folder / file for file in files)
     return header, source, test
+
+
+def _node_by_node(compilation: Compilation) -> tuple[System, ParameterLayout]:
+    """The forward equations, where units that run as layers are nodes again."""
+    if not compilation.grouping.layers:
+        return compilation.forward, compilation.layout
+    forward = derive_model(compilation.grouping.given)
+    return forward, lay_out_parameters(forward, build_schedule(forward))
 
 
 def _on_host(arrays: Any) -> Any:

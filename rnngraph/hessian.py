@@ -22,6 +22,7 @@ from rnngraph.equations import (
     Outer,
     PointwiseSum,
     Read,
+    SparseOuter,
     WeightValue,
     meaning,
     reads_of,
@@ -128,7 +129,7 @@ def _signals_of(piece: Contribution) -> list[str]:
         return [piece.signal]
     if isinstance(piece, WeightValue):
         return []
-    assert isinstance(piece, Outer), "sensitivities are not differentiated again"
+    assert isinstance(piece, Outer | SparseOuter), "sensitivities are not differentiated again"
     return [piece.left, piece.right]
 
 

@@ -152,13 +152,14 @@ def parameter_generator(name: str, seed: int) -> np.random.Generator:
 
 
 def initialise(
-    specs: Iterable[ParameterSpec], seed: int = 0, rules: Mapping[str, str] | None = None
+    specs: Iterable[ParameterSpec], seed: int = 0, rules: Mapping[str, str] | None = None, only_given: bool = False
 ) -> dict[str, NDArray[np.float64]]:
     """Initial values of all parameters, name -> float64 array of the parameter's shape.
 
     ``rules`` maps a parameter's name or a role to the name of a rule; a name goes before a role, a role before
-    ``default_rule``. Raises ``OptionError`` for rules that are no mapping, for an unknown rule, for a key that is
-    neither a parameter nor a role, for a matrix rule on another shape and for a seed that is not an integer >= 0.
+    ``default_rule``; with ``only_given``, what no rule is for is left out. Raises ``OptionError`` for rules that are no
+    mapping, for an unknown rule, for a key that is neither a parameter nor a role, for a matrix rule on another shape
+    and for a seed that is not an integer >= 0.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise OptionError("seed", repr(seed), "an integer >= 0", "give a seed such as 0")
@@ -185,7 +186,9 @@ def initialise(
             )
     values = {}
     for spec in every:
-        rule = given.get(spec.name) or given.get(spec.role) or default_rule(spec)
+        rule = given.get(spec.name) or given.get(spec.role) or ("" if only_given else default_rule(spec))
+        if not rule:
+            continue
         values[spec.name] = INITIALISERS[rule](spec, parameter_generator(spec.name, int(seed)))
     return values
 

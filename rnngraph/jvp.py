@@ -24,6 +24,7 @@ from rnngraph.equations import (
     PointwiseSum,
     Read,
     Signal,
+    SparseOuter,
     Term,
     Total,
     WeightValue,
@@ -131,6 +132,9 @@ class _Tangents:
             return [dataclasses.replace(given, signal=self.tangent[given.signal])]
         if isinstance(given, WeightValue):
             return [WeightValue(self.tangent_of_weight[given.weight])]
+        if isinstance(given, SparseOuter):
+            sides = (self.tangent.get(given.left), given.right), (given.left, self.tangent.get(given.right))
+            return [SparseOuter(left, right, given.pattern) for left, right in sides if left and right]
         assert isinstance(given, Outer), "a System with sensitivities is not differentiated again"
         pieces: list[Contribution] = []
         if given.left in self.tangent:

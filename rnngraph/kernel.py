@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnngraph.backends import PRINTERS, load_module
-from rnngraph.data import as_array, batch_of, check_inputs, check_parameters, check_state, check_targets, check_weights
+from rnngraph.boundary import Boundary
+from rnngraph.data import as_array, batch_of, check_parameters, check_state, check_weights
 from rnngraph.errors import DataError, OptionError, UnsupportedError
 from rnngraph.explain import Explanation, explain
 from rnngraph.export_c import export_c
@@ -69,7 +70,8 @@ class Kernel:
         self._dtype = np.dtype(self.program.dtype)
         self._depths = {name: depth for name, (depth, _, _) in self.program.states.items()}
         self._sizes = {name: size for name, (_, size, _) in self.program.states.items()}
-        self._losses = dict(self.equations.losses)
+        self._losses = compilation.grouping.by_unit(self.equations.losses)
+        self._boundary = Boundary(self.program)
         self._shapes = {parameter.name: parameter.shape for parameter in self.program.parameters}
 
     def __repr__(self) -> str:
@@ -148,11 +150,11 @@ class Kernel:
         unknown rule.
         """
         roles = self.compilation.roles
-        specs = [ParameterSpec(name, shape, roles[name]) for name, shape in self._shapes.items()]
         if not rules:
             initialise([], seed)  # checks the seed
             return self.module.init(seed)
-        values = initialise(specs, seed, rules)
+        specs = [ParameterSpec(name, shape, roles[name]) for name, shape in self._shapes.items()]
+        values = initialise(specs, seed, rules, only_given=bool(self.program.layers))  # the rest is drawn by layers
         params = self.module.init(seed)
         params.update(values)
         return params
@@ -282,7 +284,7 @@ class Kernel:
         xp = array_module(self.module, self.backend)
         if stream is None:
             stream = start_stream(
-                self.module, self.program.windows, xp, xs, {name: ys[name] for name in self._losses}, given
+                self.module, self.program.windows, xp, xs, self._boundary.with_loss(ys, self._losses), given
             )
         if batch != stream.batch:
             remedy = "start a new stream: state=None"
@@ -314,11 +316,11 @@ class Kernel:
         P is the length of ``params.vector``; the columns are in its order. A given state is held fixed. ``method``:
         "rtrl", one pass forward in time, or "bptt", one backward sweep for each output unit, step and sequence (NumPy
         alone); unless it is given, "rtrl" where that goes. It does not depend on the kernel's own rule; its code is
-        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead, and on a device for
-        one with effective weights (masks, learned delays, expressions of parameters), DataError for bad data.
+        made at the first call. Raises UnsupportedError with "rtrl" for a network that looks ahead or whose units run as
+        layers, and on a device for one with effective weights, DataError for bad data.
         """
         forward = self.compilation.forward
-        method = method or ("rtrl" if forward.look_ahead is None else "bptt")
+        method = method or ("rtrl" if forward.look_ahead is None and not self.program.layers else "bptt")
         if method == "rtrl":
             nodes = dict(state) if isinstance(state, Mapping) else state  # a given state is held fixed
             return self.outputs_and_jacobian(params, inputs, nodes)[1]
@@ -334,9 +336,10 @@ class Kernel:
             linear = self._linear
         # That module's parameters are laid out alike: the layout depends on the forward equations alone.
         packed = linear.module.pack(self._parameters(params))
-        return jacobian_by_bptt(
-            linear.module, packed, checked, start or {}, self.program.outputs, self.equations.look_ahead is None
-        )
+        causal = self.equations.look_ahead is None
+        found = jacobian_by_bptt(linear.module, packed, checked, start or {}, self.program.outputs, causal)
+        order = linear.program.order_for(self.program)  # layers depend on the losses
+        return found if order is None else {name: value[..., order] for name, value in found.items()}
 
     def outputs_and_jacobian(
         self, params: Arrays, inputs: Arrays, state: Any = None
@@ -361,6 +364,8 @@ class Kernel:
         with self._loading:
             if self._jacobians is None:
                 forward = self.compilation.forward
+                if self.program.layers:
+                    raise UnsupportedError("method", "'rtrl', where units run as layers", "'bptt'", "use method='bptt'")
                 if forward.weights and self.backend == "cupy":
                     raise UnsupportedError(
                         "jacobian", "effective weights on a device", "backend='numpy'", "compile for NumPy"
@@ -412,16 +417,18 @@ class Kernel:
     def _data(self, inputs: Arrays, targets: Arrays, state: Arrays | None, weights: Any) -> tuple[Any, ...]:
         checked, T, batch = self._inputs(inputs)
         if not self._on_device(targets):
-            targets = check_targets(targets, self.program.outputs, self._losses, T, batch, self._dtype)
+            targets = self._boundary.targets(targets, self._losses, T, batch, self._dtype)
         if not hasattr(weights, "__cuda_array_interface__"):
             weights = check_weights(weights, T, batch, self._dtype)
         return checked, targets, self._state(state, batch), weights
 
     def _inputs(self, inputs: Arrays) -> tuple[Any, int, int]:
         if self._on_device(inputs):
+            if self.program.layers:
+                inputs = self.module._joined(inputs, self.module.INPUT_SIZES)
             T, batch = self.module._lengths(inputs)
             return inputs, T, batch
-        return check_inputs(inputs, self.program.inputs, self._dtype)
+        return self._boundary.inputs(inputs, self._dtype)
 
     def _step_inputs(self, inputs: Arrays, batch: int) -> Arrays:
         checked, _, found = self._inputs(self._one_step("input", inputs))
@@ -430,7 +437,7 @@ class Kernel:
         return {name: array[0] for name, array in checked.items()}
 
     def _state(self, state: Arrays | None, batch: int) -> Any:
-        if state is None or self._on_device(state):
+        if state is None or isinstance(state, getattr(self.module, "UnitStates", ())) or self._on_device(state):
             return state
         return check_state(state, self._depths, self._sizes, batch, self._dtype)
 

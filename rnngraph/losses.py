@@ -71,7 +71,8 @@ def with_loss(system: System, loss: object) -> System:
             contributions.append(PointwiseSum(-at(weight) * at(target) * at(output), size, over_units=True))
             continue
         expression = _loss_expression(chosen).xreplace({Y: at(output), TARGET: at(target)})
-        contributions.append(PointwiseSum(at(weight) * expression / size, size, over_units=True))
+        parts = 1 if output in system.layers else size  # each unit of a layer is an output of its own
+        contributions.append(PointwiseSum(at(weight) * expression / parts, size, over_units=True))
     return dataclasses.replace(
         system,
         title="forward and loss",

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codegen.pattern import Pattern
+
 Expression = Any  # a sympy expression; sympy ships no types
 
 
@@ -38,7 +40,9 @@ class Edge:
 
     ``structure`` is "dense", "diagonal", "identity" or "fixed". ``parameter`` names the weight (dense, diagonal: a
     parameter, or an effective weight of the model) or the constant (fixed); None for identity and for ports other than
-    "s", which enter unweighted. ``delay`` is negative where the edge looks ahead.
+    "s", which enter unweighted. ``delay`` is negative where the edge looks ahead. Where units were put together into
+    layers (``rnngraph.units``) an edge may be "sparse": its ``pattern`` has the delays, ``delay`` is the longest, and
+    its parameter (or constant) is the vector of its weights.
     """
 
     source: str
@@ -47,6 +51,7 @@ class Edge:
     port: str
     structure: str
     parameter: str | None
+    pattern: Pattern | None = None
 
 
 @dataclass(frozen=True)

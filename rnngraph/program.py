@@ -9,27 +9,31 @@ import time
 
 import networkx as nx
 
-from codegen.program import Checkpoint, Program
+from codegen.program import Checkpoint, Layer, Program
 from rnngraph.checkpoint import ends_of, window_gradient
 from rnngraph.derive import derive_model
 from rnngraph.display import DisplayEquation, as_text, equation_lines, equation_numbers, inline
 from rnngraph.gradient import differentiate
 from rnngraph.initialise import RULES
-from rnngraph.losses import with_loss
+from rnngraph.losses import resolve_losses, with_loss
 from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter_roles
 from rnngraph.model import Model
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule, build_stream_schedule
 from rnngraph.system import System
+from rnngraph.units import Grouping, as_given, group_units
 from rnngraph.validate import validate
+
+SPARSE_FAMILIES = ("bptt", "windows")  # of learning rules, whose derivation knows sparse products
 
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
     """What the stages made: the Systems of the forward pass, with the loss and with its gradient; the rule; the
     schedules by function, where the parameters lie, the program, the role of each parameter, the seconds of each
-    stage."""
+    stage.
+    ``grouping`` tells what the caller names from what runs."""
 
     forward: System
     loss: System
@@ -39,6 +43,7 @@ class Compilation:
     layout: ParameterLayout
     program: Program
     roles: dict[str, str]
+    grouping: Grouping
     seconds: dict[str, float]
 
 
@@ -61,8 +66,12 @@ def build_program(
     clock = _Clock()
     model = validate(graph)  # nx.MultiDiGraph -> Model
     clock.lap("validate")
-    forward = derive_model(model)  # Model -> System
-    with_totals = with_loss(forward, loss)  # System -> System
+    losses = resolve_losses(tuple(node.name for node in model.outputs), loss)
+    grouped = rule.info.family in SPARSE_FAMILIES and checkpoint is None
+    grouping = group_units(model, losses) if grouped else as_given(model)  # -> Model
+    clock.lap("group")
+    forward = derive_model(grouping.model, grouping.layers)  # Model -> System
+    with_totals = with_loss(forward, grouping.losses(losses) if grouping.layers else loss)  # System -> System
     clock.lap("derive")
     gradient = differentiate(with_totals, rule, wrt)  # System -> System
     check_constants(gradient, dtype)
@@ -83,7 +92,9 @@ def build_program(
     layout = lay_out_parameters(forward, schedules["forward"])  # Schedule -> ParameterLayout
     functions = tuple(lower(schedule, layout, name, notes) for name, schedule in schedules.items())  # -> ir.Function
     clock.lap("lower")
-    named = layout.named()
+    drawn = grouping.scaled(layout.named())
+    named = grouping.named(drawn)
+    depths = dict(model.depths)
     program = Program(
         functions=functions,
         parameters=named,
@@ -91,27 +102,32 @@ def build_program(
         inputs={node.name: node.size for node in model.inputs},
         outputs={node.name: node.size for node in model.outputs},
         states={
-            name: (depth, forward.signals[name].size, forward.signals[name].initial)
-            for name, depth in forward.state_depths.items()
+            name: (depth, model.nodes[name].size, model.nodes[name].initial) for name, depth in model.depths.items()
         }
         | {
-            forward.ahead_names[name]: (depth, forward.signals[name].size, forward.signals[name].initial)
-            for name, depth in forward.ahead_depths.items()
+            forward.ahead_names[name]: (depth, model.nodes[name].size, model.nodes[name].initial)
+            for name, depth in model.ahead_depths.items()
         },
         losses={
-            output: "classes" if kind == "cross_entropy" else "values" for output, kind in with_totals.losses.items()
+            output: "classes" if kind == "cross_entropy" else "values"
+            for output, kind in grouping.by_unit(with_totals.losses).items()
         },
         dtype=dtype,
         title=_title(model, rule),
         header=tuple(header),
-        rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in named)},
+        rules={rule: rule_source(rule) for rule in dict.fromkeys(parameter.rule for parameter in drawn)},
         wrt=wrt,
         noise_seed=gradient.noise_seed,
         windows=gradient.windows,
         inner_size=layout.inner_size,
         ahead=tuple(forward.ahead_names.values()),
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint, tuple(ends_of(with_totals, wrt).items())),
+        layers={
+            name: Layer(units, tuple(depths.get(unit, 0) for unit in units)) for name, units in grouping.layers.items()
+        },
+        drawn=drawn if grouping.layers else (),
     )
+    roles = parameter_roles(forward)
     return Compilation(
         forward,
         with_totals,
@@ -120,7 +136,8 @@ def build_program(
         schedules,
         layout,
         program,
-        parameter_roles(forward),
+        {name: roles[grouping.parameter(name)] for name in model.parameters},
+        grouping,
         clock.seconds,
     )
 

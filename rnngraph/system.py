@@ -26,6 +26,7 @@ class System:
     ``ahead_depths`` the longest look-ahead, ``ahead_names`` the name by which the values after T stand in a state.
     ``weights`` are the effective weights that equations read in place of parameters, ``weight_gradients`` what comes
     back through them, each after those that it reads.
+    ``layers`` has the units of each signal that was declared unit by unit (``rnngraph.units``).
     ``losses`` maps an output to its loss's name; ``input_adjoints`` and ``state_adjoints`` map an input or node to the
     adjoint signal whose values in 1..T, or at t <= 0, are the gradient with respect to it, ``ahead_adjoints`` to that
     whose values at t > T are. ``directions`` maps each
@@ -59,6 +60,7 @@ class System:
     directions: Mapping[str, str] = field(default_factory=dict)
     windows: tuple[int, int] | None = None
     carry: Carry | None = None
+    layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def equation_of(self, signal: str) -> Equation:
         """The equation that defines ``signal``; KeyError when it is given from outside."""

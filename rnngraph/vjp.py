@@ -3,6 +3,7 @@
 With v(t) = W^T u(t-d) + g(w(t-e)), the adjoint delta_v(t) = dL/dv(t) sends back (the chapter's delta recursion)
 
     delta_u(t) += W delta_v(t+d)                                  dense      (transposed and reversed in time)
+    delta_u(t) += for each entry its weight times delta_v(t+d)    sparse     (likewise)
     delta_u(t) += delta_v(t+d)                                    sum        (its transpose is broadcasting)
     delta_u(t) += exp(u(t) - v(t)) delta_v(t)                     logsumexp
     delta_w(t) += [dg/dw delta_v](t+e)                            pointwise
@@ -30,6 +31,7 @@ from rnngraph.equations import (
     PointwiseSum,
     Read,
     Signal,
+    SparseOuter,
     Term,
     Total,
     at,
@@ -151,7 +153,7 @@ class _Transposition:
         for contribution in self.of.contributions:
             if isinstance(contribution, PointwiseSum):
                 start.update(_read_names(contribution.expression))
-            elif isinstance(contribution, Outer):
+            elif isinstance(contribution, Outer | SparseOuter):
                 start.update((contribution.left, contribution.right))
         return _closure(start, sources)
 
@@ -167,6 +169,8 @@ class _Transposition:
         for term in equation.terms:
             if term.operator == "dense":
                 self._transpose_dense(term, adjoint)
+            elif term.operator == "sparse":
+                self._transpose_sparse(term, adjoint)
             elif term.source in self.adjoint:
                 if term.operator == "sum":
                     self.summands[term.source].append(at(adjoint, -term.delay))
@@ -185,6 +189,15 @@ class _Transposition:
                 if term.transposed
                 else Outer(term.source, adjoint, term.delay, 0)
             )
+            self.gradients.setdefault(term.parameter, []).append(outer)
+
+    def _transpose_sparse(self, term: Term, adjoint: str) -> None:
+        assert term.parameter is not None and term.pattern is not None
+        assert not term.transposed, "an adjoint is not differentiated backward again"
+        if term.source in self.adjoint:
+            self.terms[term.source].append(dataclasses.replace(term, source=adjoint, transposed=True))
+        if term.parameter in self.system.parameters and "parameters" in self.wrt:
+            outer = SparseOuter(term.source, adjoint, term.pattern)
             self.gradients.setdefault(term.parameter, []).append(outer)
 
     def _pointwise(self, expression: Expression, size: int, cotangent: Expression, owner: str) -> None:

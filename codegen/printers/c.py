@@ -6,11 +6,25 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from codegen.ir import ONCE, Buffer, Function, Fused, Loop, MatMul, Reduce, Staggered, Statement, Store, views_of
+from codegen.ir import (
+    ONCE,
+    Buffer,
+    Function,
+    Fused,
+    Loop,
+    MatMul,
+    Reduce,
+    SparseMatMul,
+    Staggered,
+    Statement,
+    Store,
+    views_of,
+)
 from codegen.passes import fuse_pointwise, keep_in_registers, share_buffers, sink_pointwise, stack_products
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled, used
 from codegen.printers.c_places import VECTORS
+from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
 from codegen.printers.c_support import common_text, core_text
 from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
@@ -52,7 +66,8 @@ class CPrinter(NumPyPrinter):
 
     def extra_parts(self) -> list[str]:
         """The C source and how it is built."""
-        core = core_text(self.program.dtype, [region.text() for region in self.regions])
+        sparse = [SPARSE_FUNCTIONS] if any(region.places.tables for region in self.regions) else []
+        core = core_text(self.program.dtype, [*sparse, *(region.text() for region in self.regions)])
         names = [name for region in self.regions for name in region.functions]
         listed = "\n".join(f"    {name!r}," for name in names)
         source = f'\nCOMMON = r"""\n{common_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
@@ -74,7 +89,7 @@ class CPrinter(NumPyPrinter):
         after: list[Statement] = []  # totals of what the run computes: they come after it
 
         def finish() -> None:
-            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul) for each in run)
+            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul | SparseMatMul) for each in run)
             result.extend(self._call(run) if worth else super(CPrinter, self).lines(run))
             result.extend(super(CPrinter, self).lines(after))
             run.clear()
@@ -131,7 +146,8 @@ class CPrinter(NumPyPrinter):
     def _arguments(self, region: RegionText, lines: Sequence[str]) -> str:
         """What that one of a region's functions which has these lines is given, but for the lengths."""
         vectors = [f"_address({PASSED[storage]})" if used(name, lines) else "None" for storage, name in VECTORS.items()]
-        table = f"work.memory_{len(self._compiled)}" if region.places.memory or region.places.scratch else "None"
+        held = region.places.memory or region.places.scratch or region.places.tables
+        table = f"work.memory_{len(self._compiled)}" if held else "None"
         return f"{table}, {', '.join(vectors)}"
 
     def _loop(self, loop: Loop, in_order: bool) -> LoopText:
@@ -174,6 +190,10 @@ class CPrinter(NumPyPrinter):
         for number, region in enumerate(self._compiled, start=1):
             arrays = [self._array(buffer) for buffer in region.places.memory.values()]
             arrays += [f"self.{name}_{number}" for name in region.places.scratch]
+            sides = {True: "backward", False: "forward"}
+            arrays += [
+                f"{self.pattern(pattern)}.{sides[back]}.table" for pattern, back in region.places.tables.values()
+            ]
             if arrays:
                 lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines

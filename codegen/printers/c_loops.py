@@ -9,7 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from codegen.ir import Bound, Copy, Fill, Fused, Loop, MatMul, Reduce, Staggered, Statement, loops_of, views_of
+from codegen.ir import (
+    Bound,
+    Copy,
+    Fill,
+    Fused,
+    Loop,
+    MatMul,
+    Reduce,
+    SparseMatMul,
+    Staggered,
+    Statement,
+    Turn,
+    loops_of,
+    views_of,
+)
 from codegen.passes.fuse_pointwise import as_fused
 from codegen.printers.c_ahead import ROWS as ROWS_AHEAD
 from codegen.printers.c_ahead import Ahead, products_ahead
@@ -18,6 +32,7 @@ from codegen.printers.c_behind import Behind, is_gradient, products_behind
 from codegen.printers.c_matmul import GradientText, MatrixText, has_text, operations
 from codegen.printers.c_places import VECTORS, Places, RingPlaces, bracketed, has_rows, rows_of
 from codegen.printers.c_pointwise import PointwiseText, reduce_lines
+from codegen.printers.c_sparse import sparse_lines, turn_lines
 from codegen.printers.c_text import comment_lines
 from codegen.printers.loops import shifted
 from codegen.printers.views import bound_text
@@ -36,7 +51,7 @@ def is_compiled(statement: Statement) -> bool:
         return not statement.once
     if isinstance(statement, MatMul):
         return has_text(statement)
-    return isinstance(statement, Loop | Staggered | Fused | Copy)
+    return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn)
 
 
 def used(word: str, lines: Sequence[str]) -> bool:
@@ -109,6 +124,8 @@ class RegionText:
     def _function(self, head: str, body: Sequence[str], more: Sequence[str]) -> str:
         held = [*map(self.places.base, self.places.memory.values()), *self.places.scratch]
         table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if used(each, body)]
+        tables = enumerate(self.places.tables, start=len(held))
+        table += [f"const int *const {each} = (const int *)memory[{k}];" for k, each in tables if used(each, body)]
         words = (*(() if table else ("memory",)), *VECTORS.values(), "T", "batch", *more)
         unused = [word for word in words if not used(word, body)]
         lines = [*(f"(void){word};" for word in unused), *table, *body]
@@ -156,6 +173,14 @@ class RegionText:
             note = comment_lines(statement.note.split("; "))
             self._phase(SHARED, self._block(_shares(rows_of(target)), lambda: [*note, matrix.call()]))
             return
+        if isinstance(statement, SparseMatMul | Turn):
+            before: list[str] = []
+            lines = self._block(_shares(Bound(1)), lambda: self._turned(statement, before))
+            self.operations += _operations(statement)
+            if before:
+                self._phase(ONCE, before)
+            self._phase(SHARED, lines)
+            return
         if not has_rows(target.buffer):
             self._phase(ONCE, self._block([], lambda: self._inner(statement)))
             return
@@ -180,9 +205,7 @@ class RegionText:
                 lines += self._in_loop(each, ahead, before, sums, changed)
             bodies.append([*self.places.pointers.values(), *lines])
         self.places.steps = 1
-        for each in inner:
-            columns = views_of(each)[0].columns
-            self.operations += operations(each) if isinstance(each, MatMul) else POINTWISE_OPERATIONS * columns
+        self.operations += sum(map(_operations, inner))
         if before:
             self._prepare(before)
         self.places.pointers = {}
@@ -227,6 +250,14 @@ class RegionText:
 
     # Statements within loops.
 
+    def _turned(self, statement: SparseMatMul | Turn, before: list[str]) -> list[str]:
+        """A sparse product, or what it reads; ``before`` takes what is done once."""
+        if isinstance(statement, Turn):
+            return turn_lines(statement, self.places)
+        once, lines = sparse_lines(statement, self.places)
+        before.append(once)
+        return lines
+
     def _inner(self, statement: Statement) -> list[str]:
         """A statement without a product."""
         if isinstance(statement, Reduce):
@@ -244,6 +275,8 @@ class RegionText:
     ) -> list[str]:
         """``before`` takes what is done once before the loop, ``sums`` what is summed up ahead of a chunk; ``changed``:
         the buffers that the loop writes."""
+        if isinstance(statement, SparseMatMul | Turn):
+            return self._turned(statement, before)
         if not isinstance(statement, MatMul):
             return self._inner(statement)
         text = MatrixText(statement, self.places)
@@ -283,6 +316,15 @@ class StepText(RegionText):
     def functions(self) -> list[str]:
         """The names of both."""
         return [self.name, f"{self.name}_pack"]
+
+
+def _operations(statement: Statement) -> int:
+    """How many operations one row of a statement is, roughly."""
+    if isinstance(statement, MatMul):
+        return operations(statement)
+    if isinstance(statement, SparseMatMul):
+        return 2 * len(statement.pattern)
+    return POINTWISE_OPERATIONS * views_of(statement)[0].columns
 
 
 def _shares(steps: Bound) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from codegen.ir import Bound, Buffer, Span, Step, View
 from codegen.passes.fuse_pointwise import memory_of
+from codegen.pattern import Pattern
 from codegen.printers.c_text import c_namer
 from codegen.printers.loops import shifted
 from codegen.printers.views import bound_text
@@ -22,6 +23,8 @@ class Places:
     """``memory``: the buffers of the table; ``scratch``: what lies in the table behind them, with its number of
     elements, which "one" has, "each" thread, or the "others" but the first. ``shared``: whether threads share rows."""
 
+    ring = False  # whether the rows of sequences are used by turns
+
     def __init__(self, dtype: str, shared: bool) -> None:
         self.names = c_namer(dtype)
         self.names.taken |= OWN
@@ -29,6 +32,7 @@ class Places:
         self.memory: dict[str, Buffer] = {}
         self.scratch: dict[str, tuple[int, str]] = {}
         self.steps = 1  # how many the loop that is being written takes at once
+        self.tables: dict[str, tuple[Pattern, bool]] = {}  # of sparse products, behind these; whether it is transposed
         # buffers that hold the steps of a chunk -> how many rows of a chunk at least, the steps that the loop takes
         self.chunked: dict[str, tuple[int, int]] = {}
         self.pointers: dict[str, str] = {}  # name -> its declaration, for the block that is being written
@@ -113,17 +117,20 @@ class Places:
 class RingPlaces(Places):
     """Those of one step of a stream: sequences are rings, T is the number of steps before it."""
 
+    ring = True
+
     def __init__(self, dtype: str) -> None:
         super().__init__(dtype, shared=False)
 
     def row(self, view: View, time: Step, t: str) -> str:
         """Its rows are used by turns."""
-        return f"({bracketed(shifted('T', time.offset))} % {view.buffer.length.constant})"
+        rows = view.buffer.length.constant // (2 if view.buffer.shape == "history" else 1)  # which stand there twice
+        return f"({bracketed(shifted('T', time.offset))} % {rows})"
 
 
 def has_rows(buffer: Buffer) -> bool:
     """Whether it has a row for each sequence of the batch."""
-    return buffer.shape in ("sequence", "step")
+    return buffer.shape in ("sequence", "step", "history")
 
 
 def rows_of(view: View) -> Bound:

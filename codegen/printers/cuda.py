@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from codegen.ir import Fused, Reduce, View
+from codegen.ir import Fused, Reduce, SparseGradient, SparseMatMul, View
 from codegen.passes.fuse_pointwise import memory_of
 from codegen.printers.c_fused import FusedText
 from codegen.printers.c_text import c_namer, comment_lines, index_text, suffix_of
@@ -95,6 +95,69 @@ def row_reduction(name: str, reduce: Reduce, dtype: str) -> Kernel:
         "",
     ]
     return Kernel("\n".join(lines), (memory_of(target), memory_of(source)))
+
+
+def sparse_sums(name: str, statement: SparseMatMul, dtype: str) -> Kernel:
+    """A kernel with one thread per step, unit and sequence. It gets the target and the history, and behind them the
+    ordered weights, the table and the size of the batch."""
+    pattern, target = statement.pattern, statement.target
+    units = pattern.rows if statement.transposed else pattern.columns
+    place = index_text((target.buffer.columns, "(step * batch + sequence)"), start=target.start)
+    parameters = ["real* target_data", "const real* history_data", "const real* weights_data", "const int* table"]
+    lines = [
+        *comment_lines(statement.note.split("; ")),
+        *_signature(name, [*parameters, "const long long batch"]),
+        "{",
+        "    const long long element = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
+        "    if (element >= elements) return;",
+        "    const long long sequence = element % batch;",
+        f"    const long long unit = element / batch % {units};",
+        f"    const long long step = element / batch / {units};",
+        f"    const real* history = history_data + step * batch * {statement.source.buffer.columns} + sequence;",
+        f"    const int* rows = table + {units + 1};",
+        f"    real sum = 0.0{suffix_of(dtype)};",
+        "    for (int entry = table[unit]; entry < table[unit + 1]; ++entry) {",
+        "        sum += weights_data[entry] * history[rows[entry] * batch];",
+        "    }",
+        f"    target_data[{place} + unit] {'+=' if statement.accumulate else '='} sum;",
+        "}",
+        "",
+    ]
+    return Kernel("\n".join(lines), (memory_of(target),))
+
+
+def sparse_gradient(name: str, statement: SparseGradient, left: View, dtype: str) -> Kernel:
+    """A kernel with one thread per entry, which sums over time and batch. It gets the target and the two sequences, and
+    behind them the places of the entries, the number of rows and the size of the batch."""
+    count = len(statement.pattern)
+    right, target = statement.right, statement.target
+    sides = [
+        (f"{side}_data", index_text((view.buffer.columns, row), start=view.start), place)
+        for side, view, row, place in (
+            ("left", left, "(row + after * batch)", "places[element]"),
+            ("right", right, "row", f"places[{count} + element]"),
+        )
+    ]
+    factors = " * ".join(f"{data}[{row} + {place}]" for data, row, place in sides)
+    assert target.rows is not None
+    start = target.rows[0] * target.buffer.columns + target.start
+    parameters = ["real* target_data", "const real* left_data", "const real* right_data", "const int* places"]
+    lines = [
+        *comment_lines(statement.note.split("; ")),
+        *_signature(name, [*parameters, "const long long rows", "const long long batch"]),
+        "{",
+        "    const long long element = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
+        "    if (element >= elements) return;",
+        f"    const long long after = places[{2 * count} + element];",
+        f"    real sum = 0.0{suffix_of(dtype)};",
+        "    for (long long row = 0; row < rows; ++row) {",
+        f"        sum += {factors};",
+        "    }",
+        f"    target_data[{start} + places[{3 * count} + element]] = sum;",
+        "}",
+        "",
+    ]
+    return Kernel("\n".join(lines), (memory_of(target), memory_of(left), memory_of(right)))
 
 
 def _signature(name: str, parameters: list[str]) -> list[str]:

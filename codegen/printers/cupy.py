@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from codegen.ir import Bound, Copy, Entrywise, Fill, Function, Fused, Load, MatMul, Reduce, Statement, Store, View
+from collections.abc import Sequence
+
+from codegen.ir import (
+    Bound,
+    Copy,
+    Entrywise,
+    Fill,
+    Function,
+    Fused,
+    Load,
+    MatMul,
+    Reduce,
+    SparseGradient,
+    SparseMatMul,
+    Statement,
+    Step,
+    Store,
+    Turn,
+    View,
+)
 from codegen.names import mangle
 from codegen.passes import fuse_pointwise, keep_in_registers, pack_products, share_buffers
 from codegen.passes.fuse_pointwise import MOMENT, iteration_space
-from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction
+from codegen.printers.cuda import Kernel, fused_kernel, module_text, row_reduction, sparse_gradient, sparse_sums
+from codegen.printers.sparse import first_row, gathered_rows, reach
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, wrapped
 from codegen.program import Program
@@ -30,8 +50,13 @@ def _grid(elements):
 ON_DEVICE = '''
 def _on_device(arrays):
     """The mapping with each array on the device."""
-    return {name: cp.asarray(array) for name, array in arrays.items()}
+{units}    return {name: cp.asarray(array) for name, array in arrays.items()}
 '''
+
+UNITS_ON_DEVICE = """\
+    if isinstance(arrays, UnitStates):
+        return UnitStates(_on_device(arrays.layers), _on_device(arrays.nodes))
+"""
 
 NAME = "@name@"  # stands for a kernel's name until it is known that no equal one exists
 
@@ -70,7 +95,8 @@ class CuPyPrinter(StatementPrinter):
 
     def extra_parts(self) -> list[str]:
         """The CUDA source and how it is launched."""
-        parts = [*super().extra_parts(), ON_DEVICE]
+        on_device = ON_DEVICE.replace("{units}", UNITS_ON_DEVICE if self.program.layers else "")
+        parts = [*super().extra_parts(), on_device]
         if not self.kernels:
             return parts
         cuda = module_text(self.program.dtype, [text.replace(NAME, name) for text, name in self.kernels.items()])
@@ -107,6 +133,12 @@ class CuPyPrinter(StatementPrinter):
             self.ufuncs.add("matmul")
             left, right, target = (self.matrix(view) for view in (statement.left, statement.right, statement.target))
             return [f"matmul({left}, {right}, out={target})"]
+        if isinstance(statement, SparseMatMul):
+            return self._sparse(statement)
+        if isinstance(statement, SparseGradient):
+            return self._sparse_gradient(statement)
+        if isinstance(statement, Turn):
+            return self.turn(statement)
         if isinstance(statement, Entrywise):
             return self.entrywise(statement)
         if isinstance(statement, Copy):
@@ -120,8 +152,38 @@ class CuPyPrinter(StatementPrinter):
         assert isinstance(statement, Store), f"{type(statement).__name__} must be fused by a pass before printing"
         return self.store(statement)
 
-    def _launch(self, kernel: Kernel, targets: list[View], rows: object, columns: int) -> list[str]:
-        """The call of a kernel with a thread for each of rows x columns elements. Equal kernels are one."""
+    def _sparse(self, statement: SparseMatMul) -> list[str]:
+        """A launch with a thread for each unit and sequence."""
+        pattern, source = statement.pattern, statement.source
+        units = pattern.rows if statement.transposed else pattern.columns
+        sums = f"{self.pattern(pattern)}.{'backward' if statement.transposed else 'forward'}"
+        weights = self.bind(f"{self.views.text(statement.values)}[{sums}.entries]", f"ordered_{pattern.name}")
+        kernel = sparse_sums(NAME, statement, self.program.dtype)
+        if isinstance(source.time, Step):
+            history = self.rows_read(statement)
+        else:
+            history = f"{self.views.buffer(source.buffer)}[{first_row(source, reach(statement)[0])}:]"
+        more = [history, weights, self.bind(f"{sums}.table", f"table_{pattern.name}"), self._batch()]
+        rows, _ = iteration_space(Fill(statement.target, 0.0))
+        return self._launch(kernel, [statement.target], rows, units, more)
+
+    def _sparse_gradient(self, statement: SparseGradient) -> list[str]:
+        """A launch with a thread for each entry."""
+        left = gathered_rows(statement)
+        kernel = sparse_gradient(NAME, statement, left, self.program.dtype)
+        more = [f"{self.pattern(statement.pattern)}.places", "np.int64(T * batch)", self._batch()]
+        count = len(statement.pattern)
+        zero = [] if count == statement.pattern.weights else [f"{self.target(statement.target)} = 0.0"]
+        return [*zero, *self._launch(kernel, [statement.target], count, 1, more)]
+
+    def _batch(self) -> str:
+        return self.bind("np.int64(batch)", "sequences")
+
+    def _launch(
+        self, kernel: Kernel, targets: list[View], rows: object, columns: int, more: Sequence[str] = ()
+    ) -> list[str]:
+        """The call of a kernel with a thread for each of rows x columns elements; ``more`` arguments stand behind the
+        kernel's views. Equal kernels are one."""
         if kernel.text not in self.kernels:
             labels = dict.fromkeys(MOMENT.sub("", view.label) for view in targets)
             wanted = mangle(f"set_{'_'.join(labels)}")[:40].rstrip("_")
@@ -130,7 +192,7 @@ class CuPyPrinter(StatementPrinter):
         self._launched[name] = None
         count, steps = _elements(rows, columns), targets[0].steps
         grid, elements = self._space(count) if steps <= 1 else self._space_of_a_turn(count, steps)
-        arguments = [*(self.view(view) for view in kernel.arguments), elements]
+        arguments = [*(self.view(view) for view in kernel.arguments), *more, elements]
         line = f"{name}({grid}, BLOCK, ({', '.join(arguments)}))"
         if len(line) <= 100:
             return [line]

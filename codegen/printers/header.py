@@ -1,9 +1,9 @@
-"""What an emitted module begins with: its docstring, its tables of names and sizes, its constants."""
+"""What an emitted module begins with: its docstring and its constants."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from codegen.ir import Buffer
 from codegen.names import comment_text
@@ -17,17 +17,13 @@ def docstring(program: Program, needs: str) -> str:
     return '"""' + "\n".join(line.rstrip() for line in lines).rstrip() + '\n"""\n'
 
 
-def tables(program: Program) -> list[str]:
-    """Parameters, inputs, outputs, states and losses by name, and the rules that parameters are initialised by."""
-    lines = ["", f'DTYPE = np.dtype("{program.dtype}")', f"VECTOR_SIZE = {program.vector_size}"]
-    lines += ["# name: (shape, offset in the vector, from one row to the next, in numbers)", "PARAMETERS = {"]
-    lines += [f"    {p.name!r}: ({p.shape!r}, {p.offset}, {p.stride})," for p in program.parameters]
-    lines += ["}", f"INPUTS = {program.inputs!r}  # name: size", f"OUTPUTS = {program.outputs!r}  # name: size"]
-    lines += [f"STATES = {program.states!r}  # node: (depth, size, initial value)"]
-    lines += [f"LOSSES = {program.losses!r}  # output: what its target is"]
-    lines += [line for text in program.rules.values() for line in ("", "", text.rstrip())]
-    lines += ["", "", "RULES = {" + ", ".join(f"{name!r}: {name}" for name in program.rules) + "}"]
-    return [*lines, "INITIALISATION = {", *(f"    {p.name!r}: {p.rule!r}," for p in program.parameters), "}"]
+def imports(lines: Sequence[str], packed: bool, copies: bool) -> list[str]:
+    """A target's own import lines, with those of what unpacks numbers and names, and of deepcopy where a state carries
+    more than arrays."""
+    place = lines.index("from collections.abc import Mapping")
+    modules = {*lines[:place], *((f"import {name}" for name in ("base64", "json", "zlib")) if packed else ())}
+    copy = ["from copy import deepcopy"] if copies else []
+    return [*sorted(modules), lines[place], *copy, *lines[place + 1 :]]
 
 
 def constants(buffers: Iterable[tuple[str, Buffer]], xp: str) -> list[str]:

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
 from codegen.names import Namer, comment_text
+from codegen.pattern import Pattern
 from codegen.printers import blocks, checkpoints, header, hosts, recurrences, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
 from codegen.printers.signatures import signature, targets_text
+from codegen.printers.sparse import patterns_text
+from codegen.printers.tables import UNPACKED, packs, table_lines
 from codegen.printers.views import ViewText, bound_text, choice_lines, wrapped
 from codegen.program import Program
 from codegen.sweep import Sweep
@@ -34,6 +37,7 @@ class ModulePrinter(abc.ABC):
     def __init__(self, program: Program) -> None:
         self.program = program
         self.helpers: set[str] = set()
+        self.patterns: dict[Pattern, str] = {}
         self.constants: dict[str, Buffer] = {}
         self.constant_names: dict[str, str] = {}
         self.module_names = Namer(support.RESERVED)
@@ -61,6 +65,7 @@ class ModulePrinter(abc.ABC):
             "step": f"({f'min({steps}, T), ' if (steps := buffer.length.constant) > 1 else ''}batch, {buffer.columns})",
             "matrix": f"({buffer.rows}, {buffer.columns})",
             "vector": f"({buffer.columns},)",
+            "history": f"({bound_text(buffer.length)}, {buffer.columns}, batch)",
         }[buffer.shape]
 
     def array(self, buffer: Buffer) -> str:
@@ -93,11 +98,16 @@ class ModulePrinter(abc.ABC):
         constants = header.constants(
             [(self.constant_names[name], each) for name, each in self.constants.items()], self.xp
         )
-        text = "\n".join([docstring, *self._imports(), *header.tables(self.program), *constants]) + "\n"
-        for template in (support.PART[self.xp], support.PARAMETERS, support.INIT, support.CHECKS):
+        tables, patterns = table_lines(self.program), patterns_text(self.xp, self.patterns)
+        packed = packs([*tables, patterns])
+        tables = [*UNPACKED.splitlines(), *tables] if packed else tables
+        imports = header.imports(self.imports, packed, bool(self.frame))
+        text = "\n".join([docstring, *imports, *tables, *constants]) + "\n"
+        for template in support.templates(self.xp, bool(self.program.layers)):
             ahead = support.AHEAD_STATES if self.program.ahead else ""
             template = template.replace("{held_bytes}", self.held_bytes).replace("{ahead}", ahead)
             text += "\n" + template.replace("{xp}", self.xp)
+        text += patterns
         parts = (support, hosts, sweep, blocks, stacks, recurrences)
         helpers = {name: text for part in parts for name, text in part.HELPERS.items()}
         for name in sorted(self.helpers):
@@ -109,18 +119,17 @@ class ModulePrinter(abc.ABC):
         if self.frame:
             text += "\n" + self.frame.replace("{targets}", targets_text(self.program)).replace("{xp}", self.xp)
         if self.program.windows is not None:
-            text += "\n" + windows.window_loop(self.xp, *self.program.windows)
+            text += "\n" + windows.window_loop(self.xp, *self.program.windows, bool(self.program.layers))
         if self.program.checkpoint is not None:
             text += "\n" + checkpoints.checkpoint_loop(self.xp, self.program)
         with_forward = any(function.name == "forward" for function in self.program.functions)
         return f"{text}\n{support.STEP}" if with_forward and not self.program.ahead else text
 
-    def _imports(self) -> list[str]:
-        """The import lines; deepcopy where a state carries more than arrays."""
-        lines = list(self.imports)
-        if self.frame:
-            lines.insert(lines.index("from collections.abc import Mapping") + 1, "from copy import deepcopy")
-        return lines
+    def pattern(self, pattern: Pattern) -> str:
+        """The name of a pattern in the module."""
+        if pattern not in self.patterns:
+            self.patterns[pattern] = self.module_names.name(("pattern", pattern), f"SPARSE_{pattern.name.upper()}")
+        return self.patterns[pattern]
 
     # Functions.
 
@@ -176,7 +185,11 @@ class ModulePrinter(abc.ABC):
         return self.function.name in ("window_loss", "window_gradient")
 
     def _unpack(self) -> list[str]:
-        lines = ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
+        lines = []
+        if self.program.layers:
+            lines += ["    inputs = _joined(inputs, INPUT_SIZES)"]
+            lines += ["    targets = _joined(targets, TARGET_SIZES)"] if self.takes_targets else []
+        lines += ["    T, batch = _lengths(inputs)", f"    work = _workspace({self.workspace}, T, batch)"]
         if self.swept is None:
             lines += ["    given = _checked_state(state, batch)"]
         lines += ["    vector = pack(params).vector"]
@@ -185,13 +198,13 @@ class ModulePrinter(abc.ABC):
         if self.function.name in ("loss", "loss_and_gradient", "hessian_vector_product") and not self.in_blocks:
             lines += ["    _check_targets(targets, weights, T, batch)"]
         else:
-            lines += ["    outputs, last = {}, {}"]
+            lines += [f"    outputs, last = {{}}, {self._no_state}"]
         if self.function.name == "jacobian":
             zeros = f"{self.xp}.zeros((T, batch, size, {self._gradient_size}), DTYPE)"
             lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
             lines += ["    earliest = sensitivities.time + 1"]
         if self._window:
-            lines += ["    last = {}"]
+            lines += [f"    last = {self._no_state}"]
         if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
                 lines += self._empty_gradient()
@@ -212,6 +225,11 @@ class ModulePrinter(abc.ABC):
         if self.swept is not None:
             lines += [f"    {line}" for line in (*self.swept.unpacked(), *self.swept.summed(self.xp))]
         return [*lines, *self.preamble()]
+
+    @property
+    def _no_state(self) -> str:
+        """A state that nothing has been put into."""
+        return "UnitStates()" if self.program.layers else "{}"
 
     def _local_buffers(self) -> list[str]:
         """Local names of the buffers of the workspace and of the parameters' blocks."""

@@ -15,15 +15,19 @@ from codegen.ir import (
     MatMul,
     Reduce,
     Span,
+    SparseGradient,
+    SparseMatMul,
     StackMatMul,
     Statement,
     Step,
     Store,
+    Turn,
     View,
     views_of,
 )
 from codegen.passes import block_gates, expand_pointwise, merge_neighbours, share_buffers, stack_products
 from codegen.printers.recurrences import Recurrence, RecurrenceText, recurrence_of
+from codegen.printers.sparse import first_row, gathered_rows, reach
 from codegen.printers.stacks import StackText, stack_allocation
 from codegen.printers.statements import StatementPrinter
 from codegen.printers.views import bound_text, grouping, wrapped
@@ -145,6 +149,13 @@ class NumPyPrinter(StatementPrinter):
             self.once += [line for line in text.once() if line not in self.once]
             self.ufuncs.add(text.function)
             return text.lines()
+        if isinstance(statement, SparseMatMul):
+            return self._sparse(statement)
+        if isinstance(statement, SparseGradient):
+            sides = [self.view(view) for view in (gathered_rows(statement), statement.right, statement.target)]
+            return [f"{self.pattern(statement.pattern)}.gradient({', '.join(sides)})"]
+        if isinstance(statement, Turn):
+            return self.turn(statement)
         if isinstance(statement, Apply):
             return [self._apply(statement)]
         if isinstance(statement, Copy):
@@ -170,6 +181,27 @@ class NumPyPrinter(StatementPrinter):
         function = "dot" if statement.target.whole else "matmul"
         self.ufuncs.add(function)
         return [f"{function}({left}, {right}, {self._out(target)})"]
+
+    def _sparse(self, statement: SparseMatMul) -> list[str]:
+        """A call of what is bound once: the weights in the order of their entries, and the function that sums."""
+        source, pattern = statement.source, self.pattern(statement.pattern)
+        side = "backward" if statement.transposed else "forward"
+        first, last = reach(statement)
+        weights = self.views.text(statement.values)
+        arguments = f"{weights}, batch{', add=True' if statement.accumulate else ''}"
+        begin = first_row(source, first)
+        if isinstance(source.time, Step):
+            function = self.bind(f"{pattern}.{side}.start({arguments})", f"sum_{statement.pattern.name}")
+            return [f"{function}({self.rows_read(statement)}, {self.view(statement.target)})"]
+        assert isinstance(source.time, Span)
+        steps = bound_text(Bound(source.time.stop.constant - source.time.start.constant, source.time.stop.times))
+        history, target = self.views.buffer(source.buffer), self.view(statement.target)
+        each = f"_each_step({history}, {begin}, {last - first + 1}, {steps})"
+        return [
+            f"summed = {pattern}.{side}.start({arguments})",
+            f"for rows, sums in zip({each}, {target}, strict=True):",
+            "    summed(rows, sums)",
+        ]
 
     def _gates(self, view: View) -> str:
         """A blocked target of a product: gate by gate, or all gates as one row when there is one row."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from codegen.blocks import BlockSweep
-from codegen.ir import Copy, Entrywise, Fill, Load, Reduce, Span, Step, Store, View
+from codegen.ir import Copy, Entrywise, Fill, Load, Reduce, Span, SparseMatMul, Step, Store, Turn, View
 from codegen.printers.blocks import BlockText
 from codegen.printers.entrywise import entrywise_lines
+from codegen.printers.sparse import first_row, reach
 from codegen.printers.stream import StreamPrinter
 from codegen.printers.sweep import SweepText
+from codegen.printers.units import load_line, store_line
+from codegen.printers.views import slice_text
 from codegen.sweep import Sweep
 
 # Where the caller's results are collected in the emitted functions.
@@ -93,8 +96,40 @@ class StatementPrinter(StreamPrinter):
             return lines
         return [f"if {statement.unless_state!r} not in given:", *("    " + line for line in lines)]
 
+    def turn(self, statement: Turn) -> list[str]:
+        """Rows of a sequence as those of a history, which a ring has twice: what is read then lies in one piece."""
+        source, target = statement.source, statement.target
+        if isinstance(source.time, Step) or source.buffer.shape == "step":
+            text = f"{self.view(source)}.T"
+        else:
+            text = f"{self.view(source)}.swapaxes(1, 2)"
+        if not self.views.rings:
+            return [f"{self.target(target)} = {text}"]
+        rows = self.views.buffer(target.buffer)
+        both = f"{rows}.reshape(2, ROWS, {target.buffer.columns}, batch)"
+        if isinstance(target.time, Span):
+            return [f"{both}[:, {slice_text(target.time.start, target.time.stop)}] = {text}"]
+        assert isinstance(target.time, Step) and self.entries is not None
+        name = self.views.step_name(target, "twice")
+        own = f"self.{rows}.reshape(2, ROWS, {target.buffer.columns}, -1).swapaxes(0, 1)"
+        self.entries.setdefault(name, self.by_step(own, target.time))
+        return [f"{name}[...] = {text}"]
+
+    def rows_read(self, statement: SparseMatMul) -> str:
+        """Inside a loop, the name of the rows of the history that a step reads."""
+        source, (first, last) = statement.source, reach(statement)
+        begin = first_row(source, first)
+        assert self.entries is not None
+        name = self.names.name(("read", source.buffer.name, begin, last - first), f"{source.buffer.name}_rows")
+        history, rings = f"self.{self.views.buffer(source.buffer)}", self.views.rings
+        text = f"_each_step({history}, {0 if rings else begin}, {last - first + 1}, {'ROWS' if rings else 'T'})"
+        self.entries.setdefault(name, self.by_step(text, Step(begin)))
+        return name
+
     def load(self, statement: Load) -> list[str]:
         """What the caller gave, copied into its place."""
+        if statement.units and statement.what == "state":
+            return [load_line(statement, self.view(statement.target))]
         target, name = self.target(statement.target), statement.name
         if statement.what == "weight" and self.in_blocks:
             return [f"{target} = weights[:, :, None]"]
@@ -132,6 +167,8 @@ class StatementPrinter(StreamPrinter):
         value = self.view(statement.source)
         if statement.source.buffer.shape == "step":
             value += "[None]"
+        if statement.units:
+            return [store_line(statement, value)]
         if statement.what == "output" and self.views.stretched:
             return [f"outputs[{statement.name!r}][...] = {value}"]
         return [f"{STORES[statement.what]}[{statement.name!r}] = {value}.copy()"]

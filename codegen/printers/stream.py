@@ -44,7 +44,7 @@ class Stream:
         self._work = work = {workspace}(batch)
 {protect}        self._rows = [
             (
-                [(name, views[row], views[row].shape) for name, views in work.inputs.items()],
+                [(name, views[row], views[row].shape) for name, views in work.inputs.items()],{whole_rows}
                 work.{steps}[row],
                 {name: views[row] for name, views in work.outputs.items()},
             )
@@ -72,7 +72,7 @@ class Stream:
 
         The outputs are the stream's own arrays, which later steps overwrite: copy those that are to be kept.
         """
-        given, views, outputs = self._rows[self.time % ROWS]
+        given,{whole} views, outputs = self._rows[self.time % ROWS]{choose}
         if len(inputs) != len(given):
             raise ValueError(f"inputs: found {list(inputs)}; expected {list(INPUTS)}")
         for name, target, shape in given:
@@ -100,6 +100,15 @@ class Stream:
         """Start anew, before t = 1."""
         self.restore(None)
 '''
+
+WHOLE = {  # where units of a layer may be given side by side
+    "{whole_rows}": """
+                [(name, views[row], views[row].shape) for name, views in work.layers.items()],""",
+    "{whole}": " whole,",
+    "{choose}": """
+        if len(inputs) == len(whole):  # by layer
+            given = whole""",
+}
 
 PROTECT = """\
         for views in work.outputs.values():
@@ -142,7 +151,7 @@ class StreamPrinter(StretchPrinter):
         text = self._loop(loop, in_order=True)
         closures = ["", *_signature("step", text.names), *indented(text.body, 8)]
         closures += ["", "    def start(given):", *(f"    {line}" for line in start or ["    pass"])]
-        closures += ["", "    def state(row):", "        return {", *map(self._read, parts.state), "        }"]
+        closures += ["", "    def state(row):", *self._read_all(parts.state)]
         parameters = [
             "def _stream(work, vector, batch):",
             '    """The functions of a stream with these parameters: step, start (from a state), '
@@ -162,6 +171,9 @@ class StreamPrinter(StretchPrinter):
             .replace("{given}", given)
             .replace("{value}", self.as_array.replace("{}", "value"))
         )
+        whole = self.program.layers and any(load.units for load in parts.inputs)
+        for mark, added in WHOLE.items():
+            stream = stream.replace(mark, added if whole else "")
         return [
             f"ROWS = {rows}  # of a ring buffer: the longest delay and the present",
             "",
@@ -174,8 +186,9 @@ class StreamPrinter(StretchPrinter):
             "    def __init__(self, batch):",
             *self._allocations(copied=WHEN_SET),
             *self._cut_views(),
-            *self._by_name("inputs", [(load.name, load.target) for load in parts.inputs]),
-            *self._by_name("outputs", [(store.name, store.source) for store in parts.outputs]),
+            *self._by_name("inputs", [(load.name, load.target, load.units) for load in parts.inputs]),
+            *(self._by_name("layers", [(load.name, load.target, ()) for load in parts.inputs]) if whole else []),
+            *self._by_name("outputs", [(store.name, store.source, store.units) for store in parts.outputs]),
             "",
             "",
             *parameters,
@@ -187,9 +200,14 @@ class StreamPrinter(StretchPrinter):
         """Of a ring, the rows in cyclic order."""
         return f"_ring({text}, {time.offset})" if self.views.rings else text
 
-    def _by_name(self, attribute: str, named: list[tuple[str, View]]) -> list[str]:
-        """An attribute of the workspace: the rows of each input or output."""
-        rows = [f"            {name!r}: {self._turns(view)}," for name, view in named]
+    def _by_name(self, attribute: str, named: list[tuple[str, View, tuple[str, ...]]]) -> list[str]:
+        """An attribute of the workspace: the rows of each input or output, by unit where units run as a layer."""
+        rows = [
+            f"            **_rows_of({self._turns(view)}, LAYERS[{name!r}]),"
+            if units
+            else f"            {name!r}: {self._turns(view)},"
+            for name, view, units in named
+        ]
         return [f"        self.{attribute} = {{", *rows, "        }"]
 
     def _turns(self, view: View) -> str:
@@ -198,6 +216,15 @@ class StreamPrinter(StretchPrinter):
         step = dataclasses.replace(view, time=Step(view.time.start.constant))
         assert isinstance(step.time, Step)
         return self.by_step(self.views.whole_step(step, None), step.time)
+
+    def _read_all(self, stores: list[Store]) -> list[str]:
+        """The state after ``row`` steps."""
+        if not self.program.layers:
+            return ["        return {", *map(self._read, stores), "        }"]
+        layers, nodes = ([each for each in stores if bool(each.units) == whole] for whole in (True, False))
+        parts = [["            {", *map("    {}".format, map(self._read, part)), "            },"] if part
+                 else ["            {},"] for part in (layers, nodes)]  # fmt: skip
+        return ["        return UnitStates(", *parts[0], *parts[1], "        )"]
 
     def _read(self, store: Store) -> str:
         """The entry of a node in the state after ``row`` steps."""
@@ -214,6 +241,8 @@ def _with_rings(function: Function, rows: int) -> Function:
     ring = Bound(rows)
 
     def of_rows(view: View) -> View:
+        if view.buffer.shape == "history":  # twice, so that the rows of a step lie one after the other
+            return dataclasses.replace(view, buffer=dataclasses.replace(view.buffer, length=Bound(2 * rows)))
         if view.buffer.shape != "sequence":
             return view
         return dataclasses.replace(view, buffer=dataclasses.replace(view.buffer, length=ring))

@@ -85,8 +85,9 @@ class StretchPrinter(ModulePrinter):
         return self._whole_and_part(function)
 
     def _in_stretches(self, function: Function) -> bool:
-        """Whether a function goes through a sequence in stretches: it keeps no history, and nothing is read ahead."""
-        return function.name == "forward" and not self.program.ahead
+        """Whether a function goes through a sequence in stretches: it keeps no history, and nothing is read ahead.
+        Units that run as layers are given and returned for all t at once."""
+        return function.name == "forward" and not self.program.ahead and not self.program.layers
 
     def _whole_and_part(self, function: Function) -> list[str]:
         """The function that runs a stretch, and the one that goes through all of them. What depends on the parameters

@@ -7,19 +7,21 @@ The names that emitted text takes for itself stand here, too.
 
 from __future__ import annotations
 
+from codegen.printers import units
 from codegen.ufuncs import UFUNCS
 
 # The names that the text of emitted modules uses.
 RESERVED = {
-    "BLOCK_STEPS", "Block", "Carried", "DTYPE", "Gradients", "HELD_BYTES", "INITIALISATION", "INPUTS", "K1", "K2",
-    "LOSSES", "Mapping", "OUTPUTS", "PARAMETERS", "Parameters", "RULES", "STACK_BYTES", "STACK_ROWS", "STATES",
-    "STRETCH_BYTES", "STRETCH_ROWS", "Sensitivities", "State", "T", "VECTOR_SIZE", "advance", "base64", "batch", "cp",
-    "deepcopy", "direction", "dot", "earliest", "error", "first", "forward", "fresh", "given", "gradient",
-    "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian", "jacobians", "last",
-    "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params", "part", "product",
-    "release_workspaces", "results", "row", "self", "sensitivities", "shares", "stack", "start", "state",
-    "state_gradients", "step", "step_and_gradient", "steps", "stop", "stream", "swept", "t", "targets", "threading",
-    "vector", "weights", "window_gradient", "window_loss", "work",
+    "BLOCK_STEPS", "Block", "COLUMNS", "Carried", "DEPTHS", "DTYPE", "GATHERED", "Gradients", "HELD_BYTES",
+    "INITIALISATION", "INPUTS", "INPUT_SIZES", "K1", "K2", "LAYERS", "LOSSES", "MOST_ENTRIES", "Mapping", "OUTPUTS",
+    "PARAMETERS", "Parameters", "RULES", "STACK_BYTES", "STACK_ROWS", "STATES", "STRETCH_BYTES", "STRETCH_ROWS",
+    "Sensitivities", "State", "T", "TARGETS", "TARGET_SIZES", "UnitStates", "VECTOR_SIZE", "advance", "base64",
+    "batch", "cp", "deepcopy", "direction", "dot", "earliest", "error", "first", "forward", "fresh", "given",
+    "gradient", "hessian_vector_product", "init", "initial_state", "input_gradients", "inputs", "jacobian",
+    "jacobians", "json", "last", "loss", "loss_and_gradient", "matmul", "nbytes", "np", "outputs", "pack", "params",
+    "part", "product", "release_workspaces", "results", "row", "rows", "self", "sensitivities", "shares", "stack",
+    "start", "state", "state_gradients", "step", "step_and_gradient", "steps", "stop", "stream", "summed", "sums",
+    "swept", "t", "targets", "threading", "vector", "weights", "window_gradient", "window_loss", "work", "zlib",
     *(call.text.removeprefix("np.") for call in UFUNCS.values()),
 }  # fmt: skip
 
@@ -133,8 +135,9 @@ def init(seed=0):
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(name.encode("utf-8"))))
         params[name] = RULES[rule](PARAMETERS[name][0], stream)
     return params
+'''
 
-
+INITIAL_STATE = '''
 def initial_state(batch=1, params=None):
     """The state that a sequence starts from, arrays (depth, batch, size): for each node read with a delay its last
     values before t = 1, oldest first{ahead}.
@@ -237,6 +240,14 @@ def step(params, state, inputs):
 
 AHEAD_STATES = """; for each node read ahead (``x:ahead`` where it is both) its first values after T,
     earliest first"""
+
+
+def templates(xp: str, layers: bool) -> tuple[str, ...]:
+    """The parts that every module has; ``layers``: where units run as layers."""
+    if not layers:
+        return PART[xp], PARAMETERS, INIT, INITIAL_STATE, CHECKS
+    return PART[xp], PARAMETERS, units.UNITS, units.INIT, units.STATE, units.checks(CHECKS)
+
 
 HELPERS = {
     "_in_turns": '''

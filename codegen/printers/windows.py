@@ -16,7 +16,7 @@ def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     Every K1 steps, at n = K1, 2 K1, ..., the loss of the last K1 steps goes back over the steps after n - K2; what lies
     before is a constant. The gradient is the sum of those of the windows. Arguments as for ``loss``.
     """
-    T, batch = _lengths(inputs)
+{join}    T, batch = _lengths(inputs)
     _checked_state(state, batch)
     _check_targets(targets, weights, T, batch)
     params = pack(params)
@@ -30,7 +30,7 @@ def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     start, counted, stop = 0, 0, min(K2 // K1 * K1, T)
     while True:
         window = {name: value[start:stop] for name, value in inputs.items()}
-        aims = {name: targets[name][start:stop] for name in LOSSES}
+        aims = {name: targets[name][start:stop] for name in {losses}}
         shares = {xp}.zeros((stop - start, batch), DTYPE)  # the steps whose loss other windows have weigh 0
         shares[counted - start :] = (1.0 if weights is None else weights[counted:stop]) / total
         part, part_gradient, last = window_gradient(params, window, aims, state, shares)
@@ -48,10 +48,18 @@ CARRY_FORWARD = """\
         _, state = forward(params, {name: value[start:following] for name, value in inputs.items()}, state)"""
 
 
-def window_loop(xp: str, k1: int, k2: int) -> str:
-    """``loss_and_gradient`` by windows, whose gradients ``window_gradient`` computes."""
+# Where units run as layers: what is given of them side by side.
+JOIN = """\
+    inputs, targets = _joined(inputs, INPUT_SIZES), _joined(targets, TARGET_SIZES)
+"""
+
+
+def window_loop(xp: str, k1: int, k2: int, layers: bool) -> str:
+    """``loss_and_gradient`` by windows, whose gradients ``window_gradient`` computes; ``layers``: whether units run as
+    layers."""
     carry = CARRY_LAST if k1 == k2 else CARRY_FORWARD
-    text = LOOP.replace("{carry}", carry).replace("{xp}", xp)
+    text = LOOP.replace("{join}", JOIN if layers else "").replace("{losses}", "TARGETS" if layers else "LOSSES")
+    text = text.replace("{carry}", carry).replace("{xp}", xp)
     return text.replace("{k1}", str(k1)).replace("{k2}", str(k2))
 
 

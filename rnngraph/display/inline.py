@@ -28,6 +28,7 @@ from rnngraph.equations import (
     Outer,
     PointwiseSum,
     Read,
+    SparseOuter,
     Term,
     Total,
     Weight,
@@ -223,7 +224,7 @@ class _Inlining:
             for contribution in total.contributions:
                 if isinstance(contribution, PointwiseSum):
                     self._count(_factor(contribution.expression.xreplace(self.softmax)), _key(total))
-                elif isinstance(contribution, Outer):
+                elif isinstance(contribution, Outer | SparseOuter):
                     self.readers.setdefault(contribution.left, []).append(_key(total))
                     self.readers.setdefault(contribution.right, []).append(_key(total))
                 elif isinstance(contribution, Contraction):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from codegen.pattern import Pattern
 from rnngraph.display.carried import block_lines
 from rnngraph.display.indexed import MATRIX
 from rnngraph.display.inline import goes_forward, rule_name
@@ -13,6 +14,7 @@ from rnngraph.rules import RULES
 from rnngraph.system_like import SystemLike
 
 MATRIX_PARAMETERS = 2
+MOST_UNITS = 8  # of a layer that are named
 LEFT_OUT = {
     "snap": "entries of a sensitivity that become non-zero only after as many steps as the order are left out, and what"
     " passes through them; so is what goes from a sensitivity with all entries into one that keeps only some",
@@ -47,6 +49,7 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
         named = [f"{math(writer.name(each.name) + '(t)')} {each.size}" for each in signals if each.kind == kind]
         if named:
             lines.append(f"units of each {'input' if kind == 'input' else 'layer'}: {', '.join(named)}")
+    lines += _units(system, writer)
     lines.append(f"outputs: {', '.join(math(writer.name(name)) for name in system.outputs)}")
     parameters = dict(system.parameters)
     constants = {name: value.shape for name, value in system.constants.items()}
@@ -97,6 +100,28 @@ def legend(system: SystemLike, writer: Writer, shown: Collection[str]) -> list[s
         lines.append(f"at {' and '.join(times)} a delta holds what reaches back from {math(signs.steps)} alone")
     if not RULES[rule_name(system)].exact:
         lines.append(_left_out(system, writer))
+    return lines
+
+
+def _units(system: SystemLike, writer: Writer) -> list[str]:
+    """Which units the layers are that were declared unit by unit, and what their sparse weights are."""
+    lines = []
+    for name, units in system.layers.items():
+        shown = units if len(units) <= MOST_UNITS else (*units[: MOST_UNITS - 2], "...", units[-1])
+        listed = ", ".join(unit if unit == "..." else writer.note(unit) for unit in shown)
+        lines.append(f"the units of {writer.math(writer.name(name))}, declared one by one: {listed}")
+    sparse: dict[str, Pattern] = {}
+    for equation in system.equations:
+        for term in equation.terms:
+            if term.pattern is not None and term.parameter is not None:
+                sparse.setdefault(term.parameter, term.pattern)
+    for name, pattern in sparse.items():
+        steps = pattern.steps
+        delays = f"delays {steps[0]} to {steps[-1]}" if len(steps) > 1 else f"delay {steps[0]}"
+        lines.append(
+            f"{writer.math(writer.name(name))} is a sparse matrix of {len(pattern)} weights, each with a delay"
+            f" {writer.math('d')} of its own ({delays}), which {writer.math('t-d')} and {writer.math('t+d')} stand for"
+        )
     return lines
 
 

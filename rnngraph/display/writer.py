@@ -31,6 +31,7 @@ from rnngraph.equations import (
     Outer,
     PointwiseSum,
     Read,
+    SparseOuter,
     Term,
     Weight,
     WeightValue,
@@ -155,6 +156,10 @@ class Writer(Notation):
         contribution = part.contribution
         if isinstance(contribution, Contraction):
             return sympy.S.One, self._contraction(contribution)
+        if isinstance(contribution, SparseOuter):
+            column = f"{self.name(contribution.left)}(t-d)"
+            row = self._read(contribution.right, 0)
+            return sympy.S.One, Piece(self.matrix_product(column, self.transpose(row)), PRODUCT)
         if isinstance(contribution, Outer):
             if self.indices is not None:
                 left = Piece(self._down_rows(contribution.left, contribution.left_delay), ATOM, True)
@@ -240,6 +245,8 @@ class Writer(Notation):
             return self._with_jacobian(term)
         if term.operator == "sum_all":
             return self._sum_all(term)
+        if term.operator == "sparse":
+            return self._sparse(term)
         indices = self.indices
         if term.operator == "dense" and indices is not None:
             return self._weighted(term, indices)
@@ -255,6 +262,13 @@ class Writer(Notation):
         assert term.parameter is not None
         matrix = self.name(term.parameter)
         return Piece(self.matrix_product(matrix if term.transposed else self.transpose(matrix), argument), PRODUCT)
+
+    def _sparse(self, term: Term) -> Piece:
+        """Each weight has a delay d of its own."""
+        assert term.parameter is not None
+        matrix = self.name(term.parameter)
+        read = f"{self.name(term.source)}({'t+d' if term.transposed else 't-d'})"
+        return Piece(self.matrix_product(matrix if term.transposed else self.transpose(matrix), read), PRODUCT)
 
     def _sum_all(self, term: Term) -> Piece:
         """The sum over the rows and units of a matrix."""

@@ -31,10 +31,21 @@ from rnngraph.lower.carry import CarryLowering
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.matrices import Matrices
 from rnngraph.lower.places import Place, SourceBuffer, place_signals
+from rnngraph.lower.sparse import SparseLowering
 from rnngraph.lower.sweep import SweepLowering
 from rnngraph.lower.totals import TotalsLowering
 from rnngraph.lower.weights import WeightsLowering
-from rnngraph.schedule import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction, sweep_reads
+from rnngraph.schedule import (
+    Component,
+    Item,
+    Pointwise,
+    Product,
+    Schedule,
+    Slot,
+    SparseProduct,
+    UnitReduction,
+    sweep_reads,
+)
 
 HALF = sympy.Rational(1, 2)
 
@@ -65,6 +76,7 @@ class _Lowering:
         self.weights = WeightsLowering(self.system, layout, lambda name: self.matrices.block(name, False), notes or {})
         self.prologue += self.weights.forward()
         self.halved = self._find_halved()
+        self.sparse = SparseLowering(schedule, self.places, {**self.states, **self.ahead}, self._parameter)
         self.slots_of: dict[str, list[tuple[Product, SourceBuffer, int]]] = self._collect_slots()
 
     def run(self) -> Function:
@@ -78,6 +90,7 @@ class _Lowering:
             else:
                 self._emit(component.items[0], body, component)
             self._copy_to_later_sources(component, body)
+            body += self.sparse.after(component)
         if self.system.online:
             sweep = SweepLowering(
                 self.schedule,
@@ -91,8 +104,9 @@ class _Lowering:
             self._store_outputs(body)
         else:
             totals = TotalsLowering(
-                self.schedule, self.places, self.layout, self.states, self.ahead, self._batched_operands, self.weights
-            )
+                self.schedule, self.places, self.layout, self.states, self.ahead, self._batched_operands, self.weights,
+                self.sparse,
+            )  # fmt: skip
             totals.run(self.notes)
             if self.system.carry is None:
                 self._store_gradients(totals)
@@ -141,13 +155,17 @@ class _Lowering:
 
     # What the caller gives and gets.
 
+    def _units(self, name: str) -> tuple[str, ...]:
+        return self.system.layers.get(name, ())
+
     def _load_given(self) -> None:
         for name, signal in self.signals.items():
             if signal.kind in ("input", "target", "weight", "noise"):
                 origin = signal.origin or name
                 classes = signal.kind == "target" and self.system.losses.get(origin) == "cross_entropy"
                 what = "classes" if classes else "share" if self.window and signal.kind == "weight" else signal.kind
-                self.prologue.append(Load(self.places.of[name].span(0, name), what, origin))
+                units = self._units(origin) if signal.kind in ("input", "target") else ()
+                self.prologue.append(Load(self.places.of[name].span(0, name), what, origin, units=units))
         for depths, ahead in ((self.states, False), (self.ahead, True)):
             for name, depth in depths.items():
                 if name in self.places.of:
@@ -157,7 +175,7 @@ class _Lowering:
                         what, node = "state_tangent", signal.origin or name
                     node = self.system.ahead_names[node] if ahead else node
                     rows = self._following(name, depth) if ahead else self._past(name, depth)
-                    self.prologue.append(Load(rows, what, node, self._initial(name)))
+                    self.prologue.append(Load(rows, what, node, self._initial(name), units=self._units(node)))
 
     def _learned_tangents(self, depths: Mapping[str, int]) -> dict[str, int]:
         """The tangents of nodes that start from learned values, with the nodes' depths: they start from the direction's
@@ -189,7 +207,7 @@ class _Lowering:
 
     def _store_outputs(self, body: list[Statement]) -> None:
         for name in self.system.outputs:
-            body.append(Store(self.places.of[name].span(0, name), "output", name))
+            body.append(Store(self.places.of[name].span(0, name), "output", name, units=self._units(name)))
         self._store_state(body)
 
     def _store_state(self, body: list[Statement]) -> None:
@@ -200,7 +218,7 @@ class _Lowering:
                 if place.stepped
                 else place.rows(Bound(place.offset - depth, 1), Bound(place.offset, 1), name)
             )
-            body.append(Store(last, "state", name))
+            body.append(Store(last, "state", name, units=self._units(name)))
         for name, depth in self.ahead.items():
             place = self.places.of[name]
             first = (
@@ -214,11 +232,11 @@ class _Lowering:
         for name, adjoint in self.system.input_adjoints.items():
             view = self.places.of[adjoint].span(0, adjoint) if adjoint else None
             if view is not None:
-                totals.statements.append(Store(view, "input_gradient", name))
+                totals.statements.append(Store(view, "input_gradient", name, units=self._units(name)))
         for node, adjoint in self.system.state_adjoints.items():
             values = totals.boundary_values(adjoint, node) if adjoint else None
             if values is not None:
-                totals.statements.append(Store(values, "state_gradient", node))
+                totals.statements.append(Store(values, "state_gradient", node, units=self._units(node)))
         for node, adjoint in self.system.ahead_adjoints.items():
             values = totals.boundary_values(adjoint, node, ahead=True) if adjoint else None
             if values is not None:
@@ -269,6 +287,7 @@ class _Lowering:
                 self._copy_batched(name, self.prologue, only_component=None)
             else:
                 self._copy_past(name)
+        self.prologue += self.sparse.given()
 
     def _copy_batched(self, name: str, body: list[Statement], only_component: int | None) -> None:
         """Copy a whole sequence into its slots, except those that its own loop fills step by step."""
@@ -309,6 +328,7 @@ class _Lowering:
                 time = Step(source.offset + slot.delay, component.steps)
                 target = View(source.buffer, time, *source.columns[k], label=label)
                 body.append(Copy(target, self.places.of[name].step(0, name, component.steps)))
+        body += self.sparse.in_loop(name)
 
     # Items.
 
@@ -331,6 +351,8 @@ class _Lowering:
             body.append(
                 MatMul(self._results(item, steps), self._left(item, steps), self._matrix(item, steps), note=note)
             )
+        elif isinstance(item, SparseProduct):
+            body += self.sparse.product(item, self._view(item.signal, 0, steps), steps > 0, note)
         elif isinstance(item, UnitReduction):
             source = self._view(item.source, 0, steps)
             kind = "units" if item.operator == "sum" else "logsumexp"

@@ -16,8 +16,18 @@ import sympy
 
 from codegen.functions import PointwiseFunction
 from codegen.ir import Bound, Buffer, Span, Step, View
-from rnngraph.equations import BoundarySum, Contraction, Outer, PointwiseSum, WeightValue, at, meaning, reads_of
-from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot, sweep_reads
+from rnngraph.equations import (
+    BoundarySum,
+    Contraction,
+    Outer,
+    PointwiseSum,
+    SparseOuter,
+    WeightValue,
+    at,
+    meaning,
+    reads_of,
+)
+from rnngraph.schedule import Item, Pointwise, Product, Schedule, Slot, SparseProduct, sweep_reads
 
 # Names that lowering and the passes give to buffers of their own; a node that is called so gets another one.
 GENERATED = re.compile(
@@ -120,6 +130,7 @@ class _Placement:
         self.names: set[str] = set()
         self.factor_of: dict[str, str] = {}
         self.adjoint_of: dict[str, str] = {}
+        self.sparse = {item.signal for item in schedule.items() if isinstance(item, SparseProduct)}
         for name, signal in self.signals.items():
             if signal.kind == "factor" and signal.origin is not None:
                 self.factor_of.setdefault(signal.origin, name)
@@ -169,6 +180,9 @@ class _Placement:
                 if isinstance(contribution, Outer):
                     self.uses[contribution.left].append(Use(None, contribution.left_delay))
                     self.uses[contribution.right].append(Use(None, contribution.right_delay))
+                elif isinstance(contribution, SparseOuter):
+                    for read in contribution.reads():
+                        self.uses[read.signal].append(Use(None, read.delay))
                 elif isinstance(contribution, Contraction | WeightValue):
                     continue  # the sweep reads it: below; a weight reads no signal
                 elif isinstance(contribution, PointwiseSum):
@@ -194,6 +208,8 @@ class _Placement:
         depth = (self.ahead if ahead else self.states)[boundary.node]
         before, after = self.places.before, self.places.after
         for read in reads_of(self.schedule.boundaries.get((boundary.signal, ahead), sympy.S.Zero)):
+            if read.signal in self.sparse:  # it is computed there anew, from a history that has the rows
+                continue
             self.pinned.add(read.signal)
             lead, lag = (read.delay, depth - read.delay) if ahead else (depth + read.delay, -read.delay)
             before[read.signal] = max(before.get(read.signal, 0), lead)

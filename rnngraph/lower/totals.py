@@ -16,6 +16,7 @@ from rnngraph.equations import (
     Expression,
     Outer,
     PointwiseSum,
+    SparseOuter,
     Total,
     WeightValue,
     at,
@@ -24,6 +25,7 @@ from rnngraph.equations import (
 )
 from rnngraph.lower.layout import ParameterLayout
 from rnngraph.lower.places import Places
+from rnngraph.lower.sparse import SparseLowering
 from rnngraph.lower.weights import WeightsLowering
 from rnngraph.schedule import Product, Schedule, Slot
 
@@ -44,6 +46,7 @@ class TotalsLowering:
         ahead: Mapping[str, int],
         operands: Operands,
         weights: WeightsLowering,
+        sparse: SparseLowering,
     ) -> None:
         self.schedule = schedule
         self.places = places
@@ -52,6 +55,7 @@ class TotalsLowering:
         self.ahead = ahead
         self.operands = operands
         self.weights = weights
+        self.sparse = sparse
         self.storage = "gradient"  # where the gradients go that are computed now
         self.views: dict[str, View] = {}  # of the totals
         self.statements: list[Statement] = []
@@ -267,6 +271,8 @@ class TotalsLowering:
         for contribution in self.left[name]:
             if isinstance(contribution, Outer):
                 self._outer(name, contribution, note)
+            elif isinstance(contribution, SparseOuter):
+                self._sparse_outer(name, contribution, note)
             elif isinstance(contribution, PointwiseSum):
                 values = self._values(contribution, "summands", note)
                 self.statements.append(Reduce(target, "rows", values, name in self.started, note=note))
@@ -291,6 +297,15 @@ class TotalsLowering:
         self.statements.append(MatMul(scratch, left, right, note=note))
         self._add(name, scratch, "")
 
+    def _sparse_outer(self, name: str, outer: SparseOuter, note: str) -> None:
+        target = self._gradient(name)
+        if name not in self.started:
+            self.statements.append(self.sparse.gradient(outer, target, note))
+            return
+        scratch = dataclasses.replace(self._scratch(f"gradient_by_{name}", 1, target.columns), vector=True)
+        self.statements.append(self.sparse.gradient(outer, scratch, note))
+        self._add(name, scratch, "")
+
     def _initial_value(self, name: str, boundary: BoundarySum, note: str) -> None:
         target = self._gradient(name)
         if name not in self.started:
@@ -311,10 +326,15 @@ class TotalsLowering:
         view = View(buffer, Span(Bound(0), Bound(depth)), 0, size, label=buffer.name)
         if (node, ahead) not in self.scratch:
             self.scratch[node, ahead] = buffer
-            operands = []
+            operands: list[tuple[Expression, View]] = []
             for symbol in symbols_of(expression):
                 read = meaning(symbol)
                 assert not isinstance(read, str)
+                if read.signal in self.sparse.items:
+                    values = dataclasses.replace(buffer, name=f"{read.signal}_before")
+                    operands.append((symbol, dataclasses.replace(view, buffer=values, label=values.name)))
+                    self.statements += self.sparse.before_start(read.signal, operands[-1][1], depth)
+                    continue
                 place = self.places.of[read.signal]
                 start = place.offset - read.delay - (0 if ahead else depth)
                 rows = Bound(start, int(ahead)), Bound(start + depth, int(ahead))

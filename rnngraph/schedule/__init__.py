@@ -2,7 +2,7 @@
 one."""
 
 from rnngraph.schedule.build import build_schedule, build_stream_schedule
-from rnngraph.schedule.items import Component, Item, Pointwise, Product, Schedule, Slot, UnitReduction
+from rnngraph.schedule.items import Component, Item, Pointwise, Product, Schedule, Slot, SparseProduct, UnitReduction
 from rnngraph.schedule.sweep import sweep_reads
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Product",
     "Schedule",
     "Slot",
+    "SparseProduct",
     "UnitReduction",
     "build_schedule",
     "build_stream_schedule",

@@ -8,7 +8,7 @@ import networkx as nx
 
 from rnngraph.errors import UnsupportedError
 from rnngraph.paths import shifts
-from rnngraph.schedule.items import Component, Item
+from rnngraph.schedule.items import Component, Item, SparseProduct
 
 
 def order_components(items: Sequence[Item]) -> tuple[Component, ...]:
@@ -63,7 +63,8 @@ def _component(items: Sequence[Item], graph: nx.DiGraph, indices: list[int]) -> 
         shift = found
     steps_between = [(a, b, delay + shift[a] - shift[b]) for a, b, delay in reads]
     mixed = len(set(shift.values())) > 1
-    at_once = 1 if mixed else _steps_at_once(steps_between)
+    sparse = any(isinstance(items[index], SparseProduct) for index in indices)  # whose histories grow step by step
+    at_once = 1 if mixed or sparse else _steps_at_once(steps_between)
     same_turn = nx.DiGraph()
     same_turn.add_nodes_from(indices)
     same_turn.add_edges_from((a, b) for a, b, steps in steps_between if abs(steps) < at_once)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rnngraph.equations import Equation, Expression, Read, Signal, reads_of
+from rnngraph.equations import Equation, Expression, Read, Signal, Term, reads_of
 from rnngraph.system import System
 
 
@@ -86,7 +86,24 @@ class UnitReduction:
         return [Read(self.source, 0)]
 
 
-Item = Product | Pointwise | UnitReduction
+@dataclass(frozen=True)
+class SparseProduct:
+    """signal(t) = the sum of sparse terms."""
+
+    signal: str
+    terms: tuple[Term, ...]
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        """The signal it computes."""
+        return (self.signal,)
+
+    def reads(self) -> list[Read]:
+        """The signals it reads, with their delays."""
+        return [read for term in self.terms for read in term.reads()]
+
+
+Item = Product | SparseProduct | Pointwise | UnitReduction
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import networkx as nx
 import sympy
 
 from rnngraph.equations import Equation, Expression, Signal, Term, at, fresh_name, meaning, parameter, reads_of
-from rnngraph.schedule.items import Block, Item, Pointwise, Product, Slot, UnitReduction
+from rnngraph.schedule.items import Block, Item, Pointwise, Product, Slot, SparseProduct, UnitReduction
 from rnngraph.schedule.simplify import boundary_signals
 from rnngraph.system import System
 
@@ -51,14 +51,30 @@ class _Packing:
             for key in self.groups:
                 if key not in before:
                     place[key] = position
+            for product in self._sparse(equation, rest == 0):
+                items.append((position, product))
+                rest = rest + at(product.signal)
             for term in equation.terms:
-                if term.operator != "dense":
+                if term.operator not in ("dense", "sparse"):
                     rest = rest + self._reduction(equation, term, items, position)
             if rest is not None and rest != at(equation.signal):
                 items.append((position, Pointwise(equation.signal, rest)))
         items.extend((place[key], self._product(key, members)) for key, members in self.groups.items())
         order = sorted(range(len(items)), key=lambda k: (items[k][0], not isinstance(items[k][1], Product)))
         return [items[k][1] for k in order], self.signals
+
+    def _sparse(self, equation: Equation, alone: bool) -> list[SparseProduct]:
+        """The sparse terms of an equation: those that its loop steps, and those that run for all t at once."""
+        parts: dict[object, list[Term]] = {}
+        for term in equation.terms:
+            if term.operator == "sparse":
+                parts.setdefault(self._inside(equation.signal, [term]), []).append(term)
+        alone = alone and equation.signal not in self.boundaries
+        whole = alone and len(parts) == 1 and all(term.operator == "sparse" for term in equation.terms)
+        return [
+            SparseProduct(equation.signal if whole else self._result(equation.signal, "sum"), tuple(terms))
+            for terms in parts.values()
+        ]
 
     def _reduction(self, equation: Equation, term: Term, items: list[tuple[int, Item]], position: int) -> Expression:
         alone = len(equation.terms) == 1 and equation.expression == 0 and term.delay == 0

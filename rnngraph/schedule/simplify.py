@@ -19,7 +19,7 @@ from rnngraph.equations import (
     reads_of,
     symbols_of,
 )
-from rnngraph.schedule.items import Component, Item, Pointwise
+from rnngraph.schedule.items import Component, Item, Pointwise, SparseProduct
 from rnngraph.system import System
 
 INLINED_KINDS = ("adjoint", "auxiliary", "product", "tangent")
@@ -150,21 +150,24 @@ def boundary_signals(system: System) -> set[tuple[str, bool]]:
 def boundary_parts(items: Sequence[Item], system: System) -> dict[tuple[str, bool], Expression]:
     """For each adjoint that is wanted outside of 1..T (``boundary_signals``): what reaches it from 1..T."""
     bodies = {item.signal: item.expression for item in items if isinstance(item, Pointwise)}
+    sparse = {at(item.signal) for item in items if isinstance(item, SparseProduct)}
     parts = {
-        (signal, ahead): boundary_part(bodies[signal], ahead)
+        (signal, ahead): boundary_part(bodies[signal], ahead, sparse)
         for signal, ahead in sorted(boundary_signals(system))
         if signal in bodies
     }
     return {key: part for key, part in parts.items() if part != 0}
 
 
-def boundary_part(expression: Expression, ahead: bool = False) -> Expression:
-    """The part of an adjoint's expression that reaches from t <= 0 into the sequence: the summands that read ahead.
+def boundary_part(expression: Expression, ahead: bool = False, sparse: Collection[Expression] = ()) -> Expression:
+    """The part of an adjoint's expression that reaches from t <= 0 into the sequence: the summands that read ahead, and
+    ``sparse`` products, which have their delays inside.
     With ``ahead`` that which reaches from t > T: those that read the past."""
     return sympy.Add(
         *(
             summand
             for summand in sympy.Add.make_args(expression)
-            if (reads := reads_of(summand)) and all(read.delay > 0 if ahead else read.delay < 0 for read in reads)
+            if summand in sparse
+            or ((reads := reads_of(summand)) and all(read.delay > 0 if ahead else read.delay < 0 for read in reads))
         )
     )

@@ -62,7 +62,7 @@ class _Problem:
             for name, (depth, size, initial) in states.items()
             if not isinstance(initial, str)
         }
-        self.targets = {name: self._target(rng, name, kind) for name, kind in kernel.equations.losses.items()}
+        self.targets = {name: self._target(rng, name, kind) for name, kind in kernel.losses.items()}
         self.weights = rng.uniform(0.5, 1.5, size=(self.T, BATCH))
         self.weights[self.T // 2, 0] = 0.0  # a masked step
 

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from rnngraph.derive import derive_model
 from rnngraph.errors import OptionError
 from rnngraph.evaluate import Evaluation
-from rnngraph.losses import with_loss
+from rnngraph.losses import resolve_losses, with_loss
 from rnngraph.model import Model
 from rnngraph.system import System
+from rnngraph.units import group_units
 from rnngraph.verify.opaque import Number, OpaqueFunctions
 from rnngraph.verify.report import VerificationRow, row
 from rnngraph.verify.shrink import shrink
@@ -44,7 +45,7 @@ def check_exact(model: Model, loss: object, seed: int, points: int, effort: int)
 
     ``effort`` bounds the number of values times the number of variables that are differentiated entry by entry.
     """
-    small = with_loss(derive_model(shrink(model, seed)), loss)
+    small = _small(model, loss, seed)
     T = min(max([0, *small.state_depths.values(), *small.ahead_depths.values()]) + 2, MOST_STEPS)
     detail = f"T={T}, sizes <= 2, {points} rational points"
     systems = {"parameter": vjp(small), "input": vjp(small, wrt=("inputs",)), "state": vjp(small, wrt=("state",))}
@@ -70,6 +71,15 @@ def check_exact(model: Model, loss: object, seed: int, points: int, effort: int)
             compared = f"all entries along one random direction, {detail}"
         rows.append(row("exact", _title(kind, name, small), _as_number(error), 0, compared))
     return rows
+
+
+def _small(model: Model, loss: object, seed: int) -> System:
+    """The forward equations and the loss of a small instance, its units put together as when it is compiled."""
+    given = shrink(model, seed)
+    losses = resolve_losses(tuple(node.name for node in given.outputs), loss)
+    grouping = group_units(given, losses)
+    forward = derive_model(grouping.model, grouping.layers)
+    return with_loss(forward, grouping.losses(losses) if grouping.layers else loss)
 
 
 def _title(kind: str, name: str, system: System) -> str:

@@ -199,6 +199,13 @@ class Unrolling:
         return values
 
     def _term(self, term: Term, t: int, size: int) -> list[Expression]:
+        if term.pattern is not None:
+            assert term.parameter is not None and not term.transposed, "the forward equations alone are unrolled"
+            summands: list[list[Expression]] = [[] for _ in range(size)]
+            for unit, to, delay, entry in term.pattern.each():
+                weight = self._weight(term.parameter, (entry,))
+                summands[to].append(weight * self._read(term.source, t - delay)[unit])
+            return [sympy.Add(*each) for each in summands]
         source = self._read(term.source, t - term.delay)
         if term.operator == "sum":
             return [sympy.Add(*source)]

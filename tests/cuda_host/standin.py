@@ -131,6 +131,12 @@ def __getattr__(name: str) -> Any:
     return function
 
 
+def concatenate(parts: list[ndarray], axis: int = 0) -> ndarray:
+    """Device arrays side by side, in fresh memory."""
+    assert all(isinstance(part, ndarray) for part in parts), "concatenate takes device arrays"
+    return _fresh(np.concatenate([part.view(np.ndarray) for part in parts], axis=axis))
+
+
 def where(condition: ndarray, yes: ndarray, no: ndarray) -> ndarray:
     """One or the other, element by element, in fresh memory."""
     parts = [part.view(np.ndarray) for part in (condition, yes, no)]
@@ -185,8 +191,9 @@ class RawModule:
             pointers = (ctypes.c_void_p * len(types))()
             values: list[Any] = []
             for k, (kind, argument) in enumerate(zip(types, arguments, strict=True)):
-                if kind == "real*":
-                    assert isinstance(argument, ndarray) and argument.dtype == real, (
+                if kind in ("real*", "int*"):
+                    wanted = real if kind == "real*" else np.dtype(np.int32)
+                    assert isinstance(argument, ndarray) and argument.dtype == wanted, (
                         f"{name}, argument {k}: {argument!r}"
                     )
                     assert argument.flags.c_contiguous, f"{name}, argument {k} has gaps"
