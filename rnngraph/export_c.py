@@ -18,7 +18,7 @@ from rnngraph.backends import PRINTERS, load_module
 from rnngraph.data import check_inputs, check_parameters, check_state
 from rnngraph.display import as_text, inline
 from rnngraph.errors import DataError, OptionError
-from rnngraph.files import as_path, write_atomic
+from rnngraph.files import as_path, check_writable, write_atomic
 from rnngraph.kernel_stream import check_streams
 from rnngraph.lower import lower_step
 from rnngraph.program import Compilation, equation_notes
@@ -71,6 +71,8 @@ def export_c(
     equations = as_text(forward, shown).splitlines()
     files = step_files(text, f"{program.title.partition('. ')[0]}.", equations, steps, outputs)
     folder = _folder(directory)
+    for file in files:
+        check_writable(folder / file)  # all three, before one is written
     for file, content in files.items():
         write_atomic(folder / file, content)
     header, source, test = (folder / file for file in files)
@@ -138,7 +140,7 @@ def _check_finite(text: StepText, dtype: str) -> None:
 
 
 def _folder(directory: str | os.PathLike[str]) -> Path:
-    folder = as_path(directory)
+    folder = as_path(directory, "folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

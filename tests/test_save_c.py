@@ -405,7 +405,8 @@ def test_text_of_numbers_and_comments() -> None:
         ({"name": 3}, rg.OptionError, "name"),
         ({"name": "Math"}, rg.OptionError, "no header .*Math_net"),
         ({"name": "a_test"}, rg.OptionError, "does not end .* 'a'"),
-        ({"directory": 3}, rg.OptionError, "path"),
+        ({"directory": 3}, rg.OptionError, "path: .* a folder"),
+        ({"directory": ""}, rg.OptionError, "path: found ''"),
         ({"directory": __file__}, rg.DataError, "folder"),
         ({"inputs": {"x": np.zeros((3, 2, 1))}}, rg.DataError, "batch 2"),
         ({"inputs": {"x": np.full((3, 1, 1), -1.0)}}, rg.DataError, r"output 'y': .*not finite at t = 1 .*inputs="),
@@ -425,6 +426,18 @@ def test_errors(arguments: dict[str, Any], error: type[Exception], message: str,
     with np.errstate(all="ignore"), pytest.raises(error, match=message):
         kernel.save_c(**given)
     assert list(tmp_path.iterdir()) == [], "nothing is written where something is wrong"
+
+
+def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The present one will do; where one file cannot be written, none is."""
+    kernel = rg.compile(without_state())
+    monkeypatch.chdir(tmp_path)
+    kernel.save_c(".", kernel.init(), name="here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here.c", "here.h", "here_test.c"]
+    (tmp_path / "net_test.c").mkdir()
+    with pytest.raises(rg.DataError, match="net_test"):
+        kernel.save_c(tmp_path, kernel.init(), name="net")
+    assert not (tmp_path / "net.h").exists()
 
 
 def test_look_ahead_is_refused(tmp_path: Path) -> None:
