@@ -19,7 +19,7 @@ from rnngraph.data import check_inputs, check_parameters, check_state
 from rnngraph.derive import derive_model
 from rnngraph.display import as_text, inline
 from rnngraph.errors import DataError, OptionError
-from rnngraph.files import as_path, write_atomic
+from rnngraph.files import as_path, check_writable, write_atomic
 from rnngraph.kernel_stream import check_streams
 from rnngraph.lower import ParameterLayout, lay_out_parameters, lower_step
 from rnngraph.program import Compilation, equation_notes
@@ -29,6 +29,12 @@ from rnngraph.words import clip
 
 Array = NDArray[Any]
 LONGEST_NAME = 25  # C compares 31 characters of a name, and _reset is 6 of them
+# Headers of C: a file of such a name would stand before it where its folder is searched for headers.
+HEADERS = {
+    "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math", "setjmp",
+    "signal", "stdalign", "stdarg", "stdatomic", "stdbit", "stdbool", "stddef", "stdint", "stdio", "stdlib",
+    "stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype",
+}  # fmt: skip
 MORE_STEPS = 20  # recorded beyond the longest delay
 
 
@@ -73,6 +79,8 @@ def export_c(
     equations = as_text(forward, shown).splitlines()
     files = step_files(text, f"{program.title.partition('. ')[0]}.", equations, steps, outputs)
     folder = _folder(directory)
+    for file in files:
+        check_writable(folder / file)  # all three, before one is written
     for file, content in files.items():
         write_atomic(folder / file, content)
     header, source, test = (folder / file for file in files)
@@ -97,11 +105,16 @@ def _on_host(arrays: Any) -> Any:
 
 
 def _check_name(name: object) -> None:
-    """Raise OptionError unless names in C may begin with ``name``."""
-    if isinstance(name, str) and re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
-        return
-    expected = f"at most {LONGEST_NAME} ASCII letters, digits and underscores, a letter first"
-    raise OptionError("name", clip(name), expected, "names in C begin with it: give it as 'pump' or 'lstm_1'")
+    """Raise OptionError unless names of files, and names in C, may begin with ``name``."""
+    if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
+        expected = f"at most {LONGEST_NAME} ASCII letters, digits and underscores, a letter first"
+        raise OptionError("name", clip(name), expected, "names in C begin with it: give it as 'pump' or 'lstm_1'")
+    if name.lower() in HEADERS:
+        remedy = f"choose another, such as '{name}_net'"
+        raise OptionError("name", clip(name), "a name that is no header of C's library", remedy)
+    if name.lower().endswith("_test"):
+        remedy = f"choose another, such as {name[:-5]!r}"
+        raise OptionError("name", clip(name), "a name that does not end as the test's file does", remedy)
 
 
 def _checked_inputs(inputs: Mapping[str, Any] | None, program: Program) -> dict[str, Array]:
@@ -143,7 +156,7 @@ def _check_finite(text: StepText, dtype: str) -> None:
 
 
 def _folder(directory: str | os.PathLike[str]) -> Path:
-    folder = as_path(directory)
+    folder = as_path(directory, "folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -57,17 +57,18 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-def as_path(path: object) -> Path:
-    """``path`` as a Path; raises OptionError for anything that names no file."""
-    expected = "text or a pathlib.Path that names a file"
+def as_path(path: object, what: str = "file") -> Path:
+    """``path`` as a Path; raises OptionError for anything that names no file, or with ``what="folder"`` no folder."""
+    expected, remedy = f"text or a pathlib.Path that names a {what}", f"give the {what}'s path"
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise OptionError("path", f"{clip(path)} of type {type(path).__name__}", expected, "give the file's path")
+        raise OptionError("path", f"{clip(path)} of type {type(path).__name__}", expected, remedy)
     try:
-        usable = b"\0" not in os.fsencode(path) and Path(path).name != ""
+        named = Path(path).name if what == "file" else os.fspath(path)
+        usable = b"\0" not in os.fsencode(path) and named != ""
     except UnicodeEncodeError:  # a lone surrogate
         usable = False
     if not usable:
-        raise OptionError("path", clip(os.fspath(path)), expected, "give the file's path")
+        raise OptionError("path", clip(os.fspath(path)), expected, remedy)
     return Path(path)
 
 

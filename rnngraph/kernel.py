@@ -20,11 +20,9 @@ from rnngraph.export_c import export_c
 from rnngraph.files import write_atomic
 from rnngraph.hessian import hessian_program
 from rnngraph.initialise import ParameterSpec, initialise
-from rnngraph.jacobian import jacobian_by_bptt
-from rnngraph.jacobian_weights import WeightChain
+from rnngraph.kernel_jacobian import Jacobians
 from rnngraph.kernel_stream import Stream, check_streams, checked_batch
 from rnngraph.memory import LIMIT, sensitivity_memory
-from rnngraph.output_jacobian import jacobian_program
 from rnngraph.program import Compilation
 from rnngraph.streaming import WindowStream, advance, array_module, carried_state, start_stream
 from rnngraph.system import System
@@ -59,11 +57,7 @@ class Kernel:
         self.seconds = dict(compilation.seconds)
         self._memory = sensitivity_memory(self.equations, self.program, memory_limit)
         self._module: Any = None
-        self._jacobians: Any = None
-        self._weight_chain: WeightChain | None = None
-        self._jacobian_memory = self._memory  # until that of its own program is known
-        self._compile_linear = linear
-        self._linear: Kernel | None = None
+        self._jacobians = Jacobians(compilation, backend, memory_limit, linear)
         self._hessian_source: str | None = None
         self._hessian_module: Any = None
         self._loading = threading.RLock()
@@ -326,20 +320,9 @@ class Kernel:
             return self.outputs_and_jacobian(params, inputs, nodes)[1]
         if method != "bptt":
             raise OptionError("method", repr(method), "'rtrl' or 'bptt'", "check the spelling")
-        if self.backend == "cupy" or self._compile_linear is None:
-            raise UnsupportedError("method", "'bptt' on a device", "method='rtrl'", "leave the argument out")
+        self._jacobians.check_sweeps()
         checked, _, batch = self._inputs(inputs)
-        start = self._state(state, batch)
-        with self._loading:
-            if self._linear is None:
-                self._linear = self._compile_linear()
-            linear = self._linear
-        # That module's parameters are laid out alike: the layout depends on the forward equations alone.
-        packed = linear.module.pack(self._parameters(params))
-        causal = self.equations.look_ahead is None
-        found = jacobian_by_bptt(linear.module, packed, checked, start or {}, self.program.outputs, causal)
-        order = linear.program.order_for(self.program)  # layers depend on the losses
-        return found if order is None else {name: value[..., order] for name, value in found.items()}
+        return self._jacobians.by_sweeps(self._parameters(params), checked, self._state(state, batch))
 
     def outputs_and_jacobian(
         self, params: Arrays, inputs: Arrays, state: Any = None
@@ -349,32 +332,8 @@ class Kernel:
 
         Raises OptionError where the sensitivities of so many sequences need more than the kernel's memory limit."""
         checked, _, batch = self._inputs(inputs)
-        module = self.jacobian_module
-        nodes = carried_state(state, self._state(state, batch), batch, module)
-        self._jacobian_memory.check(batch)
-        own = self._parameters(params)
-        outputs, jacobians, last = module.jacobian(module.Parameters(own.vector), checked, nodes)
-        if self._weight_chain is not None:
-            jacobians = {name: self._weight_chain(value, own) for name, value in jacobians.items()}
-        return outputs, jacobians, last
-
-    @property
-    def jacobian_module(self) -> Any:
-        """The emitted module of ``jacobian``, made when it is first needed."""
-        with self._loading:
-            if self._jacobians is None:
-                forward = self.compilation.forward
-                if self.program.layers:
-                    raise UnsupportedError("method", "'rtrl', where units run as layers", "'bptt'", "use method='bptt'")
-                if forward.weights and self.backend == "cupy":
-                    raise UnsupportedError(
-                        "jacobian", "effective weights on a device", "backend='numpy'", "compile for NumPy"
-                    )
-                self._weight_chain = WeightChain(forward, self.compilation.layout) if forward.weights else None
-                program = jacobian_program(self.compilation)
-                self._jacobian_memory = sensitivity_memory(forward, program, self._memory.limit)
-                self._jacobians = load_module(PRINTERS[self.backend](program), self.backend)
-            return self._jacobians
+        given = self._state(state, batch)
+        return self._jacobians.forward_in_time(self._parameters(params), checked, batch, state, given)
 
     def hessian_vector_product(
         self,
@@ -406,11 +365,9 @@ class Kernel:
     def release_workspaces(self) -> None:
         """Free the buffers that the calling thread keeps between calls."""
         self.module.release_workspaces()
-        for module in (self._hessian_module, self._jacobians):
-            if module is not None:
-                module.release_workspaces()
-        if self._linear is not None:
-            self._linear.release_workspaces()
+        if self._hessian_module is not None:
+            self._hessian_module.release_workspaces()
+        self._jacobians.release_workspaces()
 
     # Checks. Arrays that live on a device are checked by shape alone, by the module itself.
 

@@ -17,6 +17,7 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sympy
 from random_graphs import random_graph, with_weights
 from test_emitted import HOSTILE, elman_with_constants
 from test_stream import delayed, learned_delays, many_delays
@@ -25,6 +26,7 @@ from test_weights import every_kind
 import rnngraph as rg
 from codegen.interpret import Interpreter
 from codegen.printers.c_literals import block_comment, number_text
+from codegen.printers.c_text import CExpression
 from codegen.verify import verify_function
 from rnngraph import zoo
 from rnngraph.lower import lower_step
@@ -309,7 +311,8 @@ def test_hostile_names(tmp_path: Path) -> None:
         "*/ int oops;", "/* open", "??/", "????/", "a??", "restrict", "typeof", "unit", "tap", "back", "repeat",
         "add_product", "row_3", "row_2", "state", "X", "NULL", "NAN", "INFINITY", "y0", "y1", "gamma", "tanhf", "expf",
         "net_step", "net_state", "uint16_t", "real", "{int}", "{name}", "STEPS", "found_x", "input_x", "int", "main",
-        "x past", "x returned", "y past", "y returned", "back(", "gamma past", "tap returned",
+        "math_errhandling", "far", "x past", "x returned", "y past", "y returned", "back(", "gamma past",
+        "tap returned",
     ]  # fmt: skip
     names = []
     for name in dict.fromkeys([*extra, *HOSTILE[::5]]):
@@ -343,14 +346,51 @@ def test_hostile_names(tmp_path: Path) -> None:
         subprocess.run(["g++", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", str(tmp_path / "all.cpp")], check=True)
 
 
+@pytest.mark.usefixtures("c_compiler")
+def test_parameters_take_no_macro_of_a_network_in_capitals(tmp_path: Path) -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=2)
+    graph.add_node("y", kind="output", size=1, bias="H")
+    graph.add_edge("x", "y", parameter="X_SIZE")
+    kernel = rg.compile(graph)
+    files = kernel.save_c(tmp_path, random_params(kernel, 0), name="NET")
+    assert run_test(files).returncode == 0  # NET_H and NET_X_SIZE are macros
+
+
+def test_a_weight_that_taps_share_is_written_once(tmp_path: Path) -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=1)
+    graph.add_node("y", kind="output", size=3, activation="tanh")
+    graph.add_edge("x", "y")
+    for delay in range(1, 7):  # 1 to 4 share R, 5 and 6 do not
+        graph.add_edge("y", "y", delay=delay, parameter="R" if delay < 5 else f"R{delay}")
+    kernel = rg.compile(graph, dtype="float64")
+    _, source, _ = kernel.save_c(tmp_path, kernel.init(), name="net")
+    text = source.read_text()
+    assert re.findall(r"net_R\w*\[\d+\]", text) == ["net_R[9]", "net_R5[9]", "net_R6[9]"]
+    assert text.count("tap < 4") == 1
+
+
+def test_wide_arguments_are_counted_in_long(tmp_path: Path) -> None:
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", kind="input", size=40000)
+    graph.add_node("y", kind="output", size=40000, equation="2*p")
+    graph.add_edge("x", "y", port="p")
+    files = rg.compile(graph).save_c(tmp_path, {}, inputs={"x": np.ones((1, 1, 40000))})
+    assert "for (long unit = 0; unit < 40000" in files[1].read_text()
+
+
 def test_text_of_numbers_and_comments() -> None:
     for dtype, kind in (("float32", np.float32), ("float64", np.float64)):
         for value in (0.1, 1 / 3, -2.0, 1e-30, 123456789.0, 1e20, -0.0):
             text = number_text(value, dtype)
             assert kind(text.removesuffix("f")) == kind(value) and re.search(r"[.e]", text)
             assert text.endswith("f") == (dtype == "float32")
+    for value, text in ((sympy.Rational(1, 10**60), "0.0f"), (sympy.Float(2.0**-149), "1.401298464324817e-45f")):
+        assert CExpression({}, "float32", lambda text, label: text).text(value) == text  # no literal out of range
     assert block_comment("a */ b") == "a * / b"
-    assert block_comment("???/ é\n") == "? ? ?/ ? "
+    assert block_comment("???/ é\n") == "? ? ?/ e "
+    assert block_comment("β \N{FULLWIDTH ASTERISK}\N{FULLWIDTH SOLIDUS}\N{FULLWIDTH REVERSE SOLIDUS}") == "[u03b2] * //"
 
 
 @pytest.mark.parametrize(
@@ -363,7 +403,10 @@ def test_text_of_numbers_and_comments() -> None:
         ({"name": "../net"}, rg.OptionError, "letter first"),
         ({"name": "n" * 26}, rg.OptionError, "at most 25"),
         ({"name": 3}, rg.OptionError, "name"),
-        ({"directory": 3}, rg.OptionError, "path"),
+        ({"name": "Math"}, rg.OptionError, "no header .*Math_net"),
+        ({"name": "a_test"}, rg.OptionError, "does not end .* 'a'"),
+        ({"directory": 3}, rg.OptionError, "path: .* a folder"),
+        ({"directory": ""}, rg.OptionError, "path: found ''"),
         ({"directory": __file__}, rg.DataError, "folder"),
         ({"inputs": {"x": np.zeros((3, 2, 1))}}, rg.DataError, "batch 2"),
         ({"inputs": {"x": np.full((3, 1, 1), -1.0)}}, rg.DataError, r"output 'y': .*not finite at t = 1 .*inputs="),
@@ -383,6 +426,18 @@ def test_errors(arguments: dict[str, Any], error: type[Exception], message: str,
     with np.errstate(all="ignore"), pytest.raises(error, match=message):
         kernel.save_c(**given)
     assert list(tmp_path.iterdir()) == [], "nothing is written where something is wrong"
+
+
+def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The present one will do; where one file cannot be written, none is."""
+    kernel = rg.compile(without_state())
+    monkeypatch.chdir(tmp_path)
+    kernel.save_c(".", kernel.init(), name="here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here.c", "here.h", "here_test.c"]
+    (tmp_path / "net_test.c").mkdir()
+    with pytest.raises(rg.DataError, match="net_test"):
+        kernel.save_c(tmp_path, kernel.init(), name="net")
+    assert not (tmp_path / "net.h").exists()
 
 
 def test_look_ahead_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,15 @@ def wrapped(text: str, indent: str) -> list[str]:
     return [line.replace("\0", " ") for line in lines]
 
 
+def _plain(letter: str) -> str:
+    return letter if letter.isascii() else f"[u{ord(letter):04x}]"
+
+
 def block_comment(text: str) -> str:
     """Text that is safe within a block comment: ASCII, one line, no trigraph, neither the comment's end nor another's
-    begin."""
-    plain = comment_text(text).encode("ascii", "replace").decode()
+    begin. A letter that is not ASCII loses its accents, or is named: [u03b2]."""
+    letters = comment_text(unicodedata.normalize("NFKD", text))
+    plain = "".join(_plain(letter) for letter in letters if not unicodedata.combining(letter))
     for harmful in ("*/", "/*", "??"):
         while harmful in plain:
             plain = plain.replace(harmful, f"{harmful[0]} {harmful[1]}")

@@ -77,8 +77,12 @@ static void repeat(real *target, {int} rows, const real *row, {int} columns)
 }
 """
 HELPERS = {"add_product": PRODUCT, "back": BACK, "repeat": REPEAT}
-OWN_WORDS = {"state", "unit", "tap", "uint8_t", "uint16_t", "uint32_t", *HELPERS}
-KEYWORDS = {"restrict", "typeof", "typeof_unqual"}  # of C and not of C++
+OWN_WORDS = {"state", "unit", "tap", "uint16_t", "uint32_t", *HELPERS}
+# Of C and not of C++, a macro of math.h in small letters, and keywords that compilers for devices add.
+KEYWORDS = {
+    "restrict", "typeof", "typeof_unqual", "math_errhandling", "cregister", "far", "huge", "interrupt", "ioport",
+    "near",
+}  # fmt: skip
 
 
 @dataclass
@@ -183,7 +187,8 @@ class _Printer:
         """The lines with the type that counts elements: an int has 16 bits on the smallest devices."""
         sizes = [buffer.columns * _rows(buffer) for buffer in buffers]
         sizes += [constant.values.size for constant in self.constants.values()]
-        kind = "int" if max(sizes, default=0) < INT16 else "long"
+        sizes += [size for _, size in (*self.text.given.values(), *self.text.returned.values())]
+        kind = "int" if max(sizes) < INT16 else "long"
         return [line.replace(INTEGER, kind) for line in lines]
 
     # The state.
@@ -210,10 +215,8 @@ class _Printer:
             self.text.members.append(Member(f"{kind} row_{rows}", f"the present row of {rows}"))
             total += 2 if kind == "uint16_t" else 4
         if not self.text.members:
-            self.text.members.append(Member("uint8_t unused", "a structure has a member"))
-            total = 1
-        aligned = item if count else 2 if total == 2 else 1
-        self.text.state_bytes = -(-total // aligned) * aligned
+            self.text.members.append(Member("char unused", "a structure has a member"))
+        self.text.state_bytes = -(-total // item) * item if count else 1  # a ring's row never stands alone
 
     def _start(self, load: Load) -> list[str]:
         """What ``reset`` does for a state. The first step's row is 0, so that the row before it is the last."""
@@ -237,7 +240,7 @@ class _Printer:
 
     def _constant(self, key: object, wanted: str, holds: str, values: Array) -> str:
         if key not in self.constants:
-            name = self.names.name(key, f"{self.name}_{mangle(wanted)}")
+            name = self.names.name(key, _word(f"{self.name}_{mangle(wanted)}"))
             self.constants[key] = Constant(name, holds, np.atleast_2d(values))
         return self.constants[key].name
 
@@ -286,16 +289,20 @@ class _Printer:
         yield f"add_product({', '.join(arguments)}, {product.left.columns}, {product.target.columns});"
 
     def _loop_over_taps(self, products: Sequence[MatMul]) -> Iterator[str]:
-        """Products of one signal at several delays, with their weights one after the other."""
+        """Products of one signal at several delays, with one weight or with weights one after the other."""
         self.used.add("back")
         first = products[0]
         source, target = first.left.buffer, first.target
         rights = [product.right for product in products]
-        wanted = re.sub(r"_d\d+$", "", rights[0].label)
-        holds = f"{rights[0].label} to {rights[-1].label}"
-        stacked = np.concatenate([self.interpreter.value(right) for right in rights])
-        key = tuple((right.buffer.name, right.start, right.stop, right.rows) for right in rights)
-        weights = self._constant(key, wanted, holds, stacked)
+        shared = rights[0] == rights[1]  # by all taps
+        if shared:
+            weights = self.place(rights[0])
+        else:
+            wanted = re.sub(r"_d\d+$", "", rights[0].label)
+            holds = f"{rights[0].label} to {rights[-1].label}"
+            stacked = np.concatenate([self.interpreter.value(right) for right in rights])
+            key = tuple((right.buffer.name, right.start, right.stop, right.rows) for right in rights)
+            weights = self._constant(key, wanted, holds, stacked)
         delay, spacing = _delay(first), _delay(products[1]) - _delay(first)
         rows = _rows(source)
         steps = index_text((spacing, "tap"), start=delay)
@@ -304,7 +311,8 @@ class _Printer:
         size = source.columns * target.columns
         tap = f"{size} * tap" if size > 1 else "tap"
         row = index_text((source.columns, f"back(row_{rows}, {steps}, {rows})"), start=0)
-        sides = [self.place(target), f"state->{self._member(source)} + {row}", f"{weights} + {tap}"]
+        right = weights if shared else f"{weights} + {tap}"
+        sides = [self.place(target), f"state->{self._member(source)} + {row}", right]
         yield f"for ({INTEGER} tap = 0; tap < {len(products)}; ++tap) {{"
         yield f"    add_product({', '.join(sides)}, {source.columns}, {target.columns});"
         yield "}"
@@ -353,7 +361,7 @@ def _prepared(function: Function) -> Function:
 
 
 def _taps(body: Iterable[Statement]) -> Iterator[list[Statement]]:
-    """The statements, products that differ in their delays alone, evenly spaced, together."""
+    """The statements, products of one signal at delays that are evenly spaced together."""
     run: list[Statement] = []
     for statement in body:
         if run and _continues(run, statement):
@@ -374,6 +382,8 @@ def _continues(run: Sequence[Statement], statement: Statement) -> bool:
     spacing = _delay(statement) - _delay(last)
     second = run[1] if len(run) > 1 else statement
     assert isinstance(second, MatMul)
+    if (statement.right == last.right) != (second.right == first.right):
+        return False  # weights that are shared are not stacked
     return spacing != 0 and spacing == _delay(second) - _delay(first)
 
 

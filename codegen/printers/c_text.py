@@ -22,6 +22,7 @@ RESERVED = {
     "element", "elements", "row", "column", "linux", "unix", "i386", "errno", "assert", "stdin", "stdout",
     "stderr", "blockIdx", "blockDim", "threadIdx", "gridDim", "warpSize",
 }  # fmt: skip
+FLOAT32_TINIEST = 2.0**-150  # it and what is smaller become 0
 SUM, PRODUCT, ATOM = range(3)  # how tightly a text binds
 
 
@@ -58,6 +59,8 @@ class CExpression:
             return self.values[expression], ATOM
         if expression.is_number:
             value = float(expression)
+            if self.dtype == "float32" and abs(value) <= FLOAT32_TINIEST:
+                value = 0.0  # as it is rounded: a compiler would warn
             return f"{value!r}{suffix_of(self.dtype)}", ATOM if value >= 0 else SUM
         if expression.is_Add:
             return self._sum(expression), SUM
