@@ -119,6 +119,33 @@ INLINE void tile(
     }
 }
 
+/* One row of a product, TOGETHER panels of it: a factor is read once for all, and many sums need not wait for each
+   other. `apart`: from a panel to the next. */
+enum { TOGETHER = 4 };
+INLINE void wide_tile(long depth, const real *left, const real *panels, long apart, real *target, int add)
+{
+    vector sum[2 * TOGETHER];
+    UNROLL
+    for (int i = 0; i < 2 * TOGETHER; ++i) {
+        sum[i] = (vector){0};
+    }
+    for (long k = 0; k < depth; ++k) {
+        const real factor = left[k];
+        UNROLL
+        for (int i = 0; i < 2 * TOGETHER; ++i) {
+            sum[i] += factor * *(const vector *)(panels + (i / 2) * apart + k * PANEL + (i % 2) * LANES);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < 2 * TOGETHER; ++i) {
+        vector *place = (vector *)(target + i * LANES);
+        if (add) {
+            sum[i] += *place;
+        }
+        *place = sum[i];
+    }
+}
+
 /* target = left @ matrix, or target += left @ matrix with `add`, for the rows from..to - 1 of the packed matrix. */
 void product(
     long rows, long from, long to, long depth, long columns, const real *left, long left_stride, const real *packed,
@@ -133,7 +160,14 @@ void product(
             const long start = from > first ? from : first;
             const long part = (to < first + height ? to : first + height) - start;
             const int sum = add || start > from;
-            for (long j = 0; j < columns; j += PANEL, block += height * PANEL) {
+            long j = 0;
+            if (rows == 1 && part > 0) {
+                for (; columns - j >= TOGETHER * PANEL; j += TOGETHER * PANEL, block += TOGETHER * height * PANEL) {
+                    const real *panels = block + (start - first) * PANEL;
+                    wide_tile(part, left + start, panels, height * PANEL, target + j, sum);
+                }
+            }
+            for (; j < columns; j += PANEL, block += height * PANEL) {
                 const real *panel = block + (start - first) * PANEL;
                 const long width = columns - j;
                 for (long i = top; i < bottom && part > 0;) {
@@ -186,14 +220,14 @@ static void pack_rows(
 /* The columns of the left side as rows of `height` numbers, from number `at` on. */
 static void turn_rows(real *turned, long height, long at, const real *matrix, long rows, long columns, long stride)
 {
-    enum { TOGETHER = 8 };
-    for (long k = 0; k < rows; k += TOGETHER) {
+    enum { AT_ONCE = 8 };
+    for (long k = 0; k < rows; k += AT_ONCE) {
         const real *source = matrix + k * stride;
         real *place = turned + at + k;
-        if (rows - k >= TOGETHER) {
+        if (rows - k >= AT_ONCE) {
             for (long i = 0; i < columns; ++i) {
                 UNROLL
-                for (long m = 0; m < TOGETHER; ++m) {
+                for (long m = 0; m < AT_ONCE; ++m) {
                     place[i * height + m] = source[m * stride + i];
                 }
             }
