@@ -131,8 +131,14 @@ def compiled(case: Case) -> dict[str, Task]:
     torch._dynamo.reset()
     steps = max(steps for steps in range(1, LONGEST_CHUNK + 1) if case.T % steps == 0)
     task = loop_task(torch, case, torch.compile(CHUNK_OF[case.network](torch), dynamic=False), steps)
-    try:
-        task.run()
-    except Exception as error:
-        raise UnavailableError(f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+    first_run(task)
     return {GRADIENT: task}
+
+
+def first_run(task: Task) -> Any:
+    """The result of the call that compiles; UnavailableError where that fails, as without a C++ compiler."""
+    try:
+        return task.run()
+    except Exception as error:
+        message = str(error).strip().partition("\n")[0]
+        raise UnavailableError(f"failed: {type(error).__name__}: {message}") from error
