@@ -1,8 +1,9 @@
 """Peak memory of a training step of the LSTM: what a process takes more for it than before.
 
-A fresh process each. Before: everything is imported, a step of two time steps and one sequence has been run (whatever
-loads at first use is there), parameters, input and target exist. Then the peak is reset (Linux), two steps are run, and
-what counts is how far the peak of resident memory lies above the resident memory before.
+A fresh process each. Before: everything is imported, two time steps at the same batch have been run (whatever loads or
+is compiled at first use is there), parameters, input and target exist, freed memory has gone back to the system. Then
+the peak is reset (Linux), two training steps are run, and what counts is how far the peak of resident memory lies above
+the resident memory before: histories, buffers, outputs, gradients; neither imports nor parameters nor data.
 """
 
 from __future__ import annotations
