@@ -208,6 +208,14 @@ def test_the_page_says_what_is_reached() -> None:
     assert reached(0.996, 1.0) and not reached(0.994, 1.0)
 
 
+def test_a_target_without_figures_is_not_forgotten() -> None:
+    # Of this size targets want one ratio of the forward pass, which is there, and four of the gradient, which are not.
+    page = table.markdown(figures(2.0), {"processor": "P"})
+    assert "1 of 5 reached; 4 not measured." in page
+    alone = [result for result in figures(2.0) if result.competitor != C]
+    assert "0 of 5 reached; 5 not measured." in table.markdown(alone, {"processor": "P"})
+
+
 def test_every_target_names_a_work_a_size_and_competitors_that_are_measured() -> None:
     places = {
         (each.name, command.label(case)): {competitor.name for competitor in each.competitors}

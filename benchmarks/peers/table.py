@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.peers import first_result, memory
 from benchmarks.peers.result import ONE_THREAD, Result
-from benchmarks.peers.targets import Verdict, reached, verdicts
+from benchmarks.peers.targets import Verdict, reached, verdicts, wanted_ratios
 from benchmarks.peers.works import NUMPY, OURS, WORKS, C
 
 TITLES = {work.name: work.title for work in WORKS} | {
@@ -30,7 +30,7 @@ def markdown(results: Sequence[Result], machine: Mapping[str, str], notes: Seque
     lines = ["# rnngraph beside its peers on the CPU", "", LEGEND, _facts(machine)]
     for number in threads:
         if number == ONE_THREAD and (found := verdicts(results, number)):
-            lines += ["", "## Targets, one thread", "", *_targets(found)]
+            lines += ["", "## Targets, one thread", "", *_targets(found, wanted_ratios(results, number))]
     for number in threads:
         lines += ["", f"## Threads: {number}"]
         for work in dict.fromkeys(result.work for result in results if result.threads == number):
@@ -79,7 +79,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [" | ".join(head), " | ".join(["---"] * len(head)), *(" | ".join(row) for row in rows)]
 
 
-def _targets(found: Sequence[Verdict]) -> list[str]:
+def _targets(found: Sequence[Verdict], wanted_count: int) -> list[str]:
     rows = []
     for verdict in found:
         row = [verdict.target.title, verdict.target.case, verdict.peer, f"{verdict.value:.3g}"]
@@ -95,7 +95,10 @@ def _targets(found: Sequence[Verdict]) -> list[str]:
     head = ["work", "size", "peer", "its figure"]
     for name in OURS:
         head += [name, "peer / ours", "target", "reached"]
-    summary = f"{count.count('yes')} of {len(count)} reached. ms; memory in MB. Of several peers, the best counts."
+    missing = f"; {wanted_count - len(count)} not measured" if wanted_count > len(count) else ""
+    summary = (
+        f"{count.count('yes')} of {wanted_count} reached{missing}. ms; memory in MB. Of several peers, the best counts."
+    )
     return [summary, "", *_table(head, rows)]
 
 
