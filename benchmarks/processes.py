@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ class UnavailableError(Exception):
 
 
 class CompetitorError(Exception):
-    """A competitor's process raised an error that it should not have, or died: what happened, whose it was."""
+    """A competitor raised an error that it should not have, or its process died: what happened, the competitor."""
 
 
 class Task(NamedTuple):
@@ -90,7 +91,7 @@ def given_threads() -> int:
 def in_fresh_process(threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns in a process of its own; its exceptions are raised here."""
     context = multiprocessing.get_context("spawn")
-    with inherited_threads(threads), ProcessPoolExecutor(1, context) as pool:
+    with inherited_threads(threads), ProcessPoolExecutor(1, context, initializer=_end_at_interrupt) as pool:
         return pool.submit(function, *arguments).result()
 
 
@@ -111,11 +112,11 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in list(self._processes):
-            self.stop(name)
+        self.stop(*self._processes)
 
     def ask(self, name: str, *request: Any) -> Any:
         """The answer of a process. Raises what its setup raised if that is UnavailableError, else CompetitorError."""
+        asked = request[1].name if isinstance(request[1], Competitor) else request[1]
         if name not in self._processes:
             self._start(name)
         try:
@@ -123,23 +124,26 @@ class Processes:
             status, answer = self._connections[name].recv()
         except (EOFError, OSError) as error:
             self.stop(name)
-            raise CompetitorError(f"the process of {name} died at {request[0]!r}", name) from error
+            raise CompetitorError(f"the process of {asked} died at {request[0]!r}", asked) from error
         if status == "unavailable":
             raise UnavailableError(answer)
         if status == "failed":
-            raise CompetitorError(f"{name}, {request[0]}: {answer}", name)
+            raise CompetitorError(f"{asked}, {request[0]}: {answer}", asked)
         return answer
 
-    def stop(self, name: str) -> None:
-        """Ends a process; the next question starts it anew."""
-        connection, process = self._connections.pop(name), self._processes.pop(name)
-        with suppress(OSError):  # it may be gone already
-            connection.send(None)
-        connection.close()
-        process.join(timeout=CLOSING_SECONDS)
-        if process.is_alive():
-            process.terminate()
-            process.join()
+    def stop(self, *names: str) -> None:
+        """Ends processes, all within CLOSING_SECONDS; the next question starts one anew."""
+        ending = [self._processes.pop(name) for name in names]
+        for connection in [self._connections.pop(name) for name in names]:
+            with suppress(OSError):  # it may be gone already
+                connection.send(None)
+            connection.close()
+        stop = time.monotonic() + CLOSING_SECONDS
+        for process in ending:
+            process.join(timeout=max(0.0, stop - time.monotonic()))
+            if process.is_alive():
+                process.terminate()
+                process.join()
 
     def _start(self, name: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -151,8 +155,14 @@ class Processes:
         self._connections[name], self._processes[name] = ours, process
 
 
+def _end_at_interrupt() -> None:
+    """Ctrl-C ends this process at once and without a word: the command itself says that it was stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _serve(connection: Connection) -> None:
     """A competitor's process: answers until told None."""
+    _end_at_interrupt()
     tasks: dict[str, Mapping[str, Task]] = {}
     while (request := connection.recv()) is not None:
         try:

@@ -12,15 +12,24 @@ import pytest
 from toy_competitors import absent, allocate, double, dying, failing, wrong
 
 from benchmarks.harness import UnequalError, require_equal
-from benchmarks.peers import command, jax_scan, onnx_session, ours, peak, table, torch_layers, torch_loops
+from benchmarks.peers import (
+    command,
+    first_result,
+    jax_scan,
+    onnx_session,
+    ours,
+    peak,
+    table,
+    torch_layers,
+    torch_loops,
+)
 from benchmarks.peers.problems import FORWARD, GRADIENT, Case, make, shapes
-from benchmarks.peers.result import Result
+from benchmarks.peers.result import ONE_THREAD, Result, measured
 from benchmarks.peers.targets import TARGETS, reached, verdicts
 from benchmarks.peers.works import NUMPY, WORKS, C, Work
 from benchmarks.processes import Competitor, CompetitorError, Processes, Task, UnavailableError, in_fresh_process
 
 Setup = Callable[[Case], dict[str, Task]]
-PINNED = "1 (pinned)"
 CASES = {
     name: Case(name, 11, 3, 1 if name == "narx" else 2, 4)
     for name in ("lstm", "gru", "elman", "stack", "delayed", "narx")
@@ -101,9 +110,58 @@ def test_what_fails_or_is_absent_is_told_and_the_rest_is_timed(capsys: pytest.Ca
     assert "ZeroDivisionError: a mistake" in failures[0]
     assert "the process of dying died" in failures[1]
     page = table.markdown(found, {"processor": "P"}, failures)
-    assert "absent left out: it is not installed" in page
+    assert "lstm (11, 3, 2, 4): absent left out: it is not installed" in page
     assert all(failure in page for failure in failures)
     assert "it is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mistaken", [failing, dying])
+def test_who_shares_a_process_with_one_that_fails_is_timed(mistaken: Setup) -> None:
+    competitors = [Competitor("mistaken", mistaken, "torch"), Competitor("right", double, "torch")]
+    failures: list[str] = []
+    with Processes(1) as processes:
+        found = command.run(Work("lstm", "LSTM", (CASES["lstm"],), tuple(competitors)), processes, True, 1, failures)
+    assert [(r.competitor, r.value is None) for r in found] == [("right", False)]
+    assert len(failures) == 1 and "mistaken failed" in failures[0]
+
+
+def test_what_fails_in_a_process_of_its_own_is_told() -> None:
+    def absent() -> float:
+        raise UnavailableError("it is not installed")
+
+    failures: list[str] = []
+    result = measured("memory", CASES["lstm"], "peer", absent, failures)
+    assert (result.value, result.note, failures) == (None, "it is not installed", [])
+    result = measured("memory", CASES["lstm"], "peer", lambda: 1 / 0, failures)
+    assert (result.value, result.threads) == (None, ONE_THREAD)
+    assert failures == ["memory (11, 3, 2, 4): peer failed: ZeroDivisionError: division by zero"]
+    page = table.markdown([result], {"processor": "P"}, failures)
+    assert page.count("division by zero") == 1
+
+
+def test_first_results_must_be_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_order(threads: int, function: Any, prepare: Any, case: Case, cache: str) -> Any:
+        return float(cache), [np.array([1.0 if prepare is first_result.ours_numpy else 1.01])]
+
+    monkeypatch.setattr(first_result, "in_fresh_process", in_order)
+    expected: list[Any] = []
+    arguments = CASES["lstm"], ["3", "1", "2"], expected
+    assert first_result.median(first_result.ours_numpy, *arguments, "ours") == 2
+    with pytest.raises(UnequalError, match="first result"):
+        first_result.median(first_result.jax_jit, *arguments, "JAX")
+
+
+@pytest.mark.parametrize(("error", "status"), [(UnequalError("a and b"), 2), (KeyboardInterrupt(), 130)])
+def test_unequal_numbers_and_an_interrupt_write_nothing(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    def stop(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(command, "run", stop)
+    assert command.main(["--work", "lstm", "--threads", "1", "--output", str(tmp_path / "out")]) == status
+    assert "nothing is written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_unequal_numbers_stop_the_command() -> None:
@@ -130,11 +188,11 @@ def test_peak_memory_is_that_of_the_step() -> None:
 
 def figures(c: float) -> list[Result]:
     values = {NUMPY: 4.0, C: c, "torch nn.LSTM": 6.0, "JAX scan": 5.0, "ONNX Runtime": 7.0}
-    return [Result("lstm", "(784, 64, 1, 128)", PINNED, FORWARD, name, value) for name, value in values.items()]
+    return [Result("lstm", "(784, 64, 1, 128)", ONE_THREAD, FORWARD, name, value) for name, value in values.items()]
 
 
 def test_the_best_of_several_peers_counts() -> None:
-    (verdict,) = verdicts(figures(2.0), PINNED)
+    (verdict,) = verdicts(figures(2.0), ONE_THREAD)
     assert (verdict.peer, verdict.value) == ("JAX scan", 5.0)
     assert verdict.ours == {NUMPY: (4.0, 1.25, None), C: (2.0, 2.5, 1.2)}
 
@@ -148,6 +206,14 @@ def test_the_page_says_what_is_reached() -> None:
         stored = json.loads(table.as_json(figures(c), {"processor": "P"}))
         assert stored["targets"][0]["ours"][C]["reached"] is (met == "yes")
     assert reached(0.996, 1.0) and not reached(0.994, 1.0)
+
+
+def test_a_target_without_figures_is_not_forgotten() -> None:
+    # Of this size targets want one ratio of the forward pass, which is there, and four of the gradient, which are not.
+    page = table.markdown(figures(2.0), {"processor": "P"})
+    assert "1 of 5 reached; 4 not measured." in page
+    alone = [result for result in figures(2.0) if result.competitor != C]
+    assert "0 of 5 reached; 5 not measured." in table.markdown(alone, {"processor": "P"})
 
 
 def test_every_target_names_a_work_a_size_and_competitors_that_are_measured() -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import streaming
-from benchmarks.harness import RESULTS, compare_in, describe_machine
+from benchmarks.harness import RESULTS, UnequalError, compare_in, describe_machine
 from benchmarks.peers import first_result, memory
 from benchmarks.peers.result import Result, of_timing
 from benchmarks.peers.table import markdown, write
 from benchmarks.peers.works import WORKS, Work
 from benchmarks.processes import CompetitorError, Processes, available_cores
 
-EXTRA: dict[str, Callable[[bool], list[Result]]] = {
+EXTRA: dict[str, Callable[[bool, list[str]], list[Result]]] = {
     first_result.NAME.replace(" ", "-"): first_result.measure,
     memory.NAME: memory.measure,
 }
@@ -50,11 +54,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs, prints and writes. Status 1 if a competitor failed; UnequalError if one computes something else."""
+    """Runs, prints and writes. Status 1 if a competitor failed; nothing is written and the status is 2 if one computes
+    something else, 130 after Ctrl-C."""
     options = parse(arguments)
-    results: list[Result] = []
     failures: list[str] = []
-    start = time.perf_counter()
+    start, load = time.perf_counter(), load_average()
+    try:
+        results = measure(options, failures)
+    except UnequalError as error:
+        print(f"\nNot equal, nothing is written: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped, nothing is written.", file=sys.stderr)
+        return 130
+    machine = describe_machine() | describe_compiler() | {"load average before": load, "after": load_average()}
+    print(f"\n{markdown(results, machine, failures)}\n{time.perf_counter() - start:.0f} s")
+    if options.output:
+        write(options.output, results, machine, failures)
+    return 1 if failures else 0
+
+
+def measure(options: argparse.Namespace, failures: list[str]) -> list[Result]:
+    """All figures that the options ask for; what failed is added to ``failures``."""
+    results: list[Result] = []
     cores = len(available_cores()) or 1
     numbers = {"1": [1], "all": [cores], "both": [1, cores]}[options.threads]
     for threads in dict.fromkeys(numbers):
@@ -62,14 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for work in WORKS:
                 if work.name in options.work:
                     results += run(work, processes, options.quick, options.rounds, failures)
-    for name, measure in EXTRA.items():
+    for name, extra in EXTRA.items():
         if name in options.work:
-            results += shown(measure(options.quick))
-    machine = describe_machine() | describe_compiler()
-    print(f"\n{markdown(results, machine, failures)}\n{time.perf_counter() - start:.0f} s")
-    if options.output:
-        write(options.output, results, machine, failures)
-    return 1 if failures else 0
+            results += shown(extra(options.quick, failures))
+    return results
 
 
 def run(work: Work, processes: Processes, quick: bool, rounds: int, failures: list[str]) -> list[Result]:
@@ -83,10 +101,10 @@ def run(work: Work, processes: Processes, quick: bool, rounds: int, failures: li
             try:
                 timings = compare_in(processes, name, case, competitors, rounds, seconds, patience=patience)
             except CompetitorError as error:
-                failed = error.args[1]
-                failures.append(f"{work.name} {name}: {failed} failed: {str(error.args[0]).strip().splitlines()[-1]}")
-                print(error.args[0], flush=True)
-                competitors = [each for each in competitors if failed not in (each.name, each.runs_in)]
+                message, failed = error.args
+                failures.append(f"{work.name} {name}: {failed} failed: {str(message).strip().splitlines()[-1]}")
+                print(message, flush=True)
+                competitors = [each for each in competitors if each.name != failed]
                 continue
             results += shown([of_timing(work.name, timing) for timing in timings])
             break
@@ -107,9 +125,18 @@ def shown(results: list[Result]) -> list[Result]:
 
 
 def describe_compiler() -> dict[str, str]:
-    """The C compiler that is found first."""
-    path = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
-    if path is None:
+    """The C compiler that the C backend takes, and the flags that the user adds."""
+    names = ("cc", "gcc", "clang")
+    command = shlex.split(os.environ.get("CC", "")) or [name for name in names if shutil.which(name)][:1]
+    if not command and importlib.util.find_spec("ziglang") is not None:
+        command = [sys.executable, "-m", "ziglang", "cc"]
+    if not command or not shutil.which(command[0]):
         return {}
-    lines = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.splitlines()
-    return {"C compiler": lines[0]} if lines else {}
+    lines = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout.splitlines()
+    flags = os.environ.get("CFLAGS")
+    return ({"C compiler": lines[0]} if lines else {}) | ({"CFLAGS": flags} if flags else {})
+
+
+def load_average() -> str:
+    """Of the last minute: above the number of busy cores that this command itself needs, others disturbed it."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"

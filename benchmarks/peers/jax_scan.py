@@ -34,13 +34,12 @@ def setup(case: Case, unrollings: Sequence[int] = UNROLLINGS) -> dict[str, Task]
 
 
 def quickest(jax: Any, case: Case, name: str, unrollings: Sequence[int]) -> Task:
-    """One task, unrolled more and more until this gains nothing; the delayed cell also with its past in one array."""
+    """One task, the quickest of all unrollings; the delayed cell also with its past in one array."""
     best, least = None, float("inf")
     for unroll in unrollings:
         task = tasks_of(jax, case, unroll)[name]
-        if (seconds := least_seconds(task)) >= least:
-            break
-        best, least = task._replace(choice=f"unroll {unroll}"), seconds
+        if (seconds := least_seconds(task)) < least:
+            best, least = task._replace(choice=f"unroll {unroll}"), seconds
     if case.network == "delayed":
         task = tasks_of(jax, case, 1, one_array=True)[name]
         if least_seconds(task) < least:
@@ -49,11 +48,11 @@ def quickest(jax: Any, case: Case, name: str, unrollings: Sequence[int]) -> Task
     return best
 
 
-def least_seconds(task: Task, calls: int = 3) -> float:
-    """The time of the quickest of some calls, after the one that compiles."""
+def least_seconds(task: Task, calls: int = 3, seconds: float = 0.05) -> float:
+    """The time of the quickest call of at least some and so many seconds, after the one that compiles."""
     task.run()
-    times = []
-    for _ in range(calls):
+    times: list[float] = []
+    while len(times) < calls or sum(times) < seconds:
         start = time.perf_counter()
         task.run()
         times.append(time.perf_counter() - start)

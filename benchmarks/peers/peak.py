@@ -29,7 +29,7 @@ def reset_peak() -> None:
 
 def peak_megabytes(competitor: Competitor, case: Case) -> float:
     """Runs in the fresh process."""
-    competitor.setup(case._replace(T=2, B=1))[GRADIENT].run()
+    competitor.setup(case._replace(T=2))[GRADIENT].run()  # of the same batch: oneDNN compiles other code for another
     task = competitor.setup(case)[GRADIENT]
     reset_peak()
     before = status_megabytes("VmRSS")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.peers import first_result, memory
-from benchmarks.peers.result import Result
-from benchmarks.peers.targets import Verdict, reached, verdicts
+from benchmarks.peers.result import ONE_THREAD, Result
+from benchmarks.peers.targets import Verdict, reached, verdicts, wanted_ratios
 from benchmarks.peers.works import NUMPY, OURS, WORKS, C
 
 TITLES = {work.name: work.title for work in WORKS} | {
@@ -19,7 +19,8 @@ LEGEND = """\
 T time steps, B sequences, I inputs, H units; float32. "forward + gradient" is the mean squared error and its gradient
 by all weights. Every competitor runs in a process of its own; all compute the same numbers, which is checked first.
 They take turns; a figure is the median of all calls, in ms. In brackets: the competitor's figure divided by that of
-rnngraph numpy, and by that of rnngraph c. Above 1, ours is ahead.
+rnngraph numpy, and by that of rnngraph c. Above 1, ours is ahead. With several threads, other work on the machine can
+cost a figure many times its value: those are worth something on a quiet machine only (see the load averages).
 """
 
 
@@ -28,17 +29,20 @@ def markdown(results: Sequence[Result], machine: Mapping[str, str], notes: Seque
     threads = list(dict.fromkeys(result.threads for result in results))
     lines = ["# rnngraph beside its peers on the CPU", "", LEGEND, _facts(machine)]
     for number in threads:
-        if number == "1 (pinned)" and (found := verdicts(results, number)):
-            lines += ["", "## Targets, one pinned thread", "", *_targets(found)]
+        if number == ONE_THREAD and (found := verdicts(results, number)):
+            lines += ["", "## Targets, one thread", "", *_targets(found, wanted_ratios(results, number))]
     for number in threads:
-        lines += ["", "## One pinned thread" if number == "1 (pinned)" else f"## {number} threads"]
+        lines += ["", f"## Threads: {number}"]
         for work in dict.fromkeys(result.work for result in results if result.threads == number):
             here = [result for result in results if (result.threads, result.work) == (number, work)]
             lines += ["", f"### {TITLES[work]}", "", *_figures(here)]
     missing = dict.fromkeys(
-        f"{TITLES[r.work].partition(',')[0]} {r.case}: {r.competitor} left out: {r.note}" for r in results if r.note
+        f"{r.work} {r.case}: {r.competitor} left out: {r.note}"
+        for r in results
+        if r.note and not any(r.note in line for line in notes)
     )
-    lines += ["", "## Notes", "", *(f"- {line}" for line in (*_choices(results), *missing, *notes))]
+    if remarks := [*_choices(results), *missing, *notes]:
+        lines += ["", "## Notes", "", *(f"- {line}" for line in remarks)]
     return "\n".join(lines) + "\n"
 
 
@@ -54,7 +58,7 @@ def as_json(results: Sequence[Result], machine: Mapping[str, str], notes: Sequen
                 for name, (value, ratio, wanted) in verdict.ours.items()
             },
         }
-        for verdict in verdicts(results, "1 (pinned)")
+        for verdict in verdicts(results, ONE_THREAD)
     ]
     data = {"machine": machine, "targets": targets, "results": [result._asdict() for result in results]}
     return json.dumps(data | {"notes": list(notes)}, indent=2) + "\n"
@@ -75,7 +79,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [" | ".join(head), " | ".join(["---"] * len(head)), *(" | ".join(row) for row in rows)]
 
 
-def _targets(found: Sequence[Verdict]) -> list[str]:
+def _targets(found: Sequence[Verdict], wanted_count: int) -> list[str]:
     rows = []
     for verdict in found:
         row = [verdict.target.title, verdict.target.case, verdict.peer, f"{verdict.value:.3g}"]
@@ -91,7 +95,10 @@ def _targets(found: Sequence[Verdict]) -> list[str]:
     head = ["work", "size", "peer", "its figure"]
     for name in OURS:
         head += [name, "peer / ours", "target", "reached"]
-    summary = f"{count.count('yes')} of {len(count)} reached. ms; memory in MB. Of several peers, the best counts."
+    missing = f"; {wanted_count - len(count)} not measured" if wanted_count > len(count) else ""
+    summary = (
+        f"{count.count('yes')} of {wanted_count} reached{missing}. ms; memory in MB. Of several peers, the best counts."
+    )
     return [summary, "", *_table(head, rows)]
 
 

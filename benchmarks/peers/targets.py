@@ -87,6 +87,13 @@ def verdicts(results: Sequence[Result], threads: str) -> list[Verdict]:
     return found
 
 
+def wanted_ratios(results: Sequence[Result], threads: str) -> int:
+    """How many ratios the targets want of the works and sizes that were run, measured or not."""
+    run = {(r.work, r.case) for r in results if r.threads == threads}
+    here = [target for target in TARGETS if (target.work, target.case) in run]
+    return sum(ratio is not None for target in here for ratio in (target.numpy, target.c))
+
+
 def reached(ratio: float, wanted: float) -> bool:
     """Compared as printed, to two digits after the point."""
     return round(ratio, 2) >= round(wanted, 2)
