@@ -61,7 +61,8 @@ class FunctionRule:
 
     ``symbol`` is the opaque sympy function; ``rewrite`` expresses it in primitives (None for a primitive);
     ``ufunc`` is the NumPy callable's name in emitted source and ``implementation`` the callable itself;
-    ``c`` is a format string over the arguments, where ``{f}`` stands for the suffix of the float type.
+    ``c`` is a format string over the arguments, where ``{f}`` stands for the suffix of the float type; an argument that
+    occurs more than once is a name or a number.
     """
 
     name: str
@@ -143,7 +144,7 @@ sign = _define(
     lambda x: sympy.S.Zero,
     ufunc="np.sign",
     implementation=np.sign,
-    c="(({0}) != ({0}) ? ({0}) : (real)((({0}) > 0) - (({0}) < 0)))",
+    c="({0} != {0} ? {0} : (real)(({0} > 0) - ({0} < 0)))",
 )
 
 
@@ -156,7 +157,7 @@ step = _define(
     lambda x: sympy.S.Zero,
     ufunc="_step",
     implementation=_step,
-    c="(({0}) != ({0}) ? ({0}) : (real)(({0}) > 0))",
+    c="({0} != {0} ? {0} : (real)({0} > 0))",
 )
 maximum = _define(
     "maximum",
@@ -164,7 +165,7 @@ maximum = _define(
     lambda a, b: HALF * (1 - sign(a - b)),
     ufunc="np.maximum",
     implementation=np.maximum,
-    c="(({0}) > ({1}) || ({0}) != ({0}) ? ({0}) : ({1}))",
+    c="({0} > {1} || {0} != {0} ? {0} : {1})",
 )
 minimum = _define(
     "minimum",
@@ -172,7 +173,7 @@ minimum = _define(
     lambda a, b: HALF * (1 + sign(a - b)),
     ufunc="np.minimum",
     implementation=np.minimum,
-    c="(({0}) < ({1}) || ({0}) != ({0}) ? ({0}) : ({1}))",
+    c="({0} < {1} || {0} != {0} ? {0} : {1})",
 )
 
 

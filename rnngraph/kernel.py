@@ -130,8 +130,9 @@ class Kernel:
 
         Weights are constants; a sequence's state is a structure of fixed size; nothing is allocated. ``state`` (batch
         1) is what a sequence starts from; ``inputs`` (T, 1, size) are recorded for the test, random unless given.
-        Raises UnsupportedError for a network that looks ahead, OptionError for a name that C does not take or without
-        parameters, DataError for arrays as ``forward`` does and a folder that cannot be written to.
+        Raises UnsupportedError for a network that looks ahead, OptionError without parameters and for a name that C
+        does not take, that a header of C has or that ends in _test, DataError for arrays as ``forward`` does and a
+        folder that cannot be written to.
         """
         module = self.module if self.backend == "numpy" else None
         return export_c(self.compilation, module, directory, params, name, state, inputs)

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 HEADER = """\
 /* {title}
 
-   A step in portable C99, which allocates nothing and needs of the library what math.h declares:
+   One time step in portable C99. It allocates nothing and needs nothing of C's library but math.h:
 
        cc -std=c99 -O2 -c {name}.c
 
