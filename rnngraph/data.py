@@ -236,10 +236,8 @@ def _position(mask: Array) -> tuple[int, ...]:
 def check_finite(where: str, array: Array, given: object, remedy: str) -> None:
     """Refuse NaN and infinity. A finite sum of squares, which is cheap, proves that all is well; only else is each
     entry read."""
-    flat = array.ravel()
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(np.dot(flat, flat)):
-            return
+    if math.isfinite(np.vdot(array, array)):  # unlike dot it does not warn where this overflows
+        return
     wrong = ~np.isfinite(array)
     if not wrong.any():
         return

@@ -6,6 +6,7 @@ Statements are left to subclasses, one per target.
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Sequence
 
 from codegen.blocks import BlockSweep
@@ -169,7 +170,7 @@ class ModulePrinter(abc.ABC):
             "",
             "",
             *signature(self.program, self.function.name, self.swept is not None),
-            *self._unpack(),
+            *self._unpack(body),
             *body,
             *self._result(),
         ]
@@ -184,7 +185,7 @@ class ModulePrinter(abc.ABC):
         """Whether the function runs on a part of a sequence."""
         return self.function.name in ("window_loss", "window_gradient")
 
-    def _unpack(self) -> list[str]:
+    def _unpack(self, body: Sequence[str]) -> list[str]:
         lines = []
         if self.program.layers:
             lines += ["    inputs = _joined(inputs, INPUT_SIZES)"]
@@ -221,29 +222,30 @@ class ModulePrinter(abc.ABC):
                     f"        node: {zeros}((depth, batch, size), DTYPE) for node, (depth, size, _) in STATES.items()"
                 ]
                 lines += ["    }"]
-        lines += self._local_buffers()
-        if self.swept is not None:
-            lines += [f"    {line}" for line in (*self.swept.unpacked(), *self.swept.summed(self.xp))]
-        return [*lines, *self.preamble()]
+        more = () if self.swept is None else (*self.swept.unpacked(), *self.swept.summed(self.xp))
+        lines += self._local_buffers([*more, *body])
+        return [*lines, *(f"    {line}" for line in more), *self.preamble()]
 
     @property
     def _no_state(self) -> str:
         """A state that nothing has been put into."""
         return "UnitStates()" if self.program.layers else "{}"
 
-    def _local_buffers(self) -> list[str]:
-        """Local names of the buffers of the workspace and of the parameters' blocks."""
+    def _local_buffers(self, body: Sequence[str]) -> list[str]:
+        """Local names of the buffers of the workspace and of the parameters' blocks, those that the body uses."""
         lines = []
+        words = set(re.findall(r"\w+", "\n".join(body)))
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
-            if buffer.storage in ("parameter", "direction", "gradient"):
+            if self.in_workspace(buffer):
+                names = [attribute for attribute, _ in self.allocation(buffer) if attribute in words]
+                lines += [f"    {attribute} = work.{attribute}" for attribute in names]
+            elif name in words and buffer.storage in ("parameter", "direction", "gradient"):
                 vector = "vector" if buffer.storage == "parameter" else buffer.storage
                 stop = buffer.offset + buffer.rows * buffer.columns
                 if buffer.storage == "parameter" and buffer.note:
                     lines.append(f"    # {comment_text(buffer.note)}")
                 lines.append(f"    {name} = {vector}[{buffer.offset}:{stop}].reshape({buffer.rows}, {buffer.columns})")
-            elif self.in_workspace(buffer):
-                lines += [f"    {attribute} = work.{attribute}" for attribute, _ in self.allocation(buffer)]
         return lines
 
     def _result(self) -> list[str]:

@@ -156,7 +156,7 @@ class StreamPrinter(StretchPrinter):
             "def _stream(work, vector, batch):",
             '    """The functions of a stream with these parameters: step, start (from a state), '
             'state (after ``row`` steps)."""',
-            *self._local_buffers(),
+            *self._local_buffers([*weights, *text.before, *closures]),
             *self.preamble(),
             *weights,
             *text.before,

@@ -105,7 +105,7 @@ class StretchPrinter(ModulePrinter):
             "",
             "",
             *SIGNATURE.splitlines(),
-            *self._local_buffers(),
+            *self._local_buffers([*once, *body]),
             *self.preamble(),
             *(["    if fresh:", *(f"    {line}" for line in once)] if once else []),
             *body,
