@@ -60,15 +60,16 @@ def _load_core():
                 os.replace(os.path.join(place, "made" + ending), path)  # at once: other processes see all or nothing
         return path
 
-    def compile_text(result, text):
+    def compile_text(result, text, *more):
         source = result.removesuffix(".o") + ".c"
         with open(source, "w", encoding="utf-8") as file:
             file.write(text)
-        _run([*compiler, "-c", "-o", result, source])
+        _run([*compiler, *more, "-c", "-o", result, source])
 
     def link(result, common, core):
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            shared = pool.submit(kept, ".o", compile_text, common)
+            # its vectors are written out: more than -O2 takes twice as long to compile, and is no faster
+            shared = pool.submit(kept, ".o", compile_text, common, "-O2")
             own = result.removesuffix(".so") + ".o"
             compile_text(own, core)
         _run([*compiler, "-shared", "-o", result, own, shared.result(), "-lm"])
