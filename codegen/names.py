@@ -1,4 +1,4 @@
-"""Names for emitted source: any text becomes a Python identifier that nothing else in the file uses."""
+"""Names in emitted source: any text becomes a Python identifier that nothing else in the file uses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 import unicodedata
+from collections.abc import Iterable
 
 
 class Namer:
@@ -53,3 +54,8 @@ def comment_text(text: str) -> str:
     backslash."""
     flat = "".join(character if character.isprintable() else " " for character in text)
     return flat.replace("\\", "/").replace('"""', "'''")
+
+
+def words_of(lines: Iterable[str]) -> set[str]:
+    """The words in some lines of source: all that they may name."""
+    return set(re.findall(r"\w+", "\n".join(lines)))

@@ -86,5 +86,6 @@ def _views(statement: Statement) -> list[View]:
 
 def _meets(first: View, second: View) -> bool:
     """Whether two views share columns of a buffer, at whatever t."""
-    untimed = [dataclasses.replace(view, time=None, label="") for view in (first, second)]
-    return first.buffer.name == second.buffer.name and overlap(*untimed)
+    if first.buffer.name != second.buffer.name:
+        return False
+    return overlap(*(dataclasses.replace(view, time=None, label="") for view in (first, second)))

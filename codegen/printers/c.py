@@ -20,9 +20,10 @@ from codegen.ir import (
     Store,
     views_of,
 )
+from codegen.names import words_of
 from codegen.passes import fuse_pointwise, keep_in_registers, share_buffers, sink_pointwise, stack_products
 from codegen.printers.c_library import IMPORTS, LIBRARY
-from codegen.printers.c_loops import RegionText, StepText, is_compiled, used
+from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
 from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
 from codegen.printers.c_support import common_text, core_text
@@ -145,7 +146,8 @@ class CPrinter(NumPyPrinter):
 
     def _arguments(self, region: RegionText, lines: Sequence[str]) -> str:
         """What that one of a region's functions which has these lines is given, but for the lengths."""
-        vectors = [f"_address({PASSED[storage]})" if used(name, lines) else "None" for storage, name in VECTORS.items()]
+        used = words_of(lines)
+        vectors = [f"_address({PASSED[storage]})" if name in used else "None" for storage, name in VECTORS.items()]
         held = region.places.memory or region.places.scratch or region.places.tables
         table = f"work.memory_{len(self._compiled)}" if held else "None"
         return f"{table}, {', '.join(vectors)}"

@@ -6,7 +6,6 @@ gradients. It runs in phases, between which its threads meet. Matrices that a lo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from codegen.ir import (
@@ -24,6 +23,7 @@ from codegen.ir import (
     loops_of,
     views_of,
 )
+from codegen.names import words_of
 from codegen.passes.fuse_pointwise import as_fused
 from codegen.printers.c_ahead import ROWS as ROWS_AHEAD
 from codegen.printers.c_ahead import Ahead, products_ahead
@@ -52,11 +52,6 @@ def is_compiled(statement: Statement) -> bool:
     if isinstance(statement, MatMul):
         return has_text(statement)
     return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn)
-
-
-def used(word: str, lines: Sequence[str]) -> bool:
-    """Whether the lines name a variable."""
-    return any(re.search(rf"\b{word}\b", line) for line in lines)
 
 
 class RegionText:
@@ -123,11 +118,12 @@ class RegionText:
 
     def _function(self, head: str, body: Sequence[str], more: Sequence[str]) -> str:
         held = [*map(self.places.base, self.places.memory.values()), *self.places.scratch]
-        table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if used(each, body)]
+        used = words_of(body)
+        table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if each in used]
         tables = enumerate(self.places.tables, start=len(held))
-        table += [f"const int *const {each} = (const int *)memory[{k}];" for k, each in tables if used(each, body)]
+        table += [f"const int *const {each} = (const int *)memory[{k}];" for k, each in tables if each in used]
         words = (*(() if table else ("memory",)), *VECTORS.values(), "T", "batch", *more)
-        unused = [word for word in words if not used(word, body)]
+        unused = [word for word in words if word not in used]
         lines = [*(f"(void){word};" for word in unused), *table, *body]
         return "\n".join([head, "{", *("    " + line for line in lines), "}", ""])
 

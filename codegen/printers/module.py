@@ -6,12 +6,11 @@ Statements are left to subclasses, one per target.
 from __future__ import annotations
 
 import abc
-import re
 from collections.abc import Sequence
 
 from codegen.blocks import BlockSweep
 from codegen.ir import ONCE, Buffer, Entrywise, Fill, Function, Load, Loop, Staggered, Statement, Step, View, views_of
-from codegen.names import Namer, comment_text
+from codegen.names import Namer, comment_text, words_of
 from codegen.pattern import Pattern
 from codegen.printers import blocks, checkpoints, header, hosts, recurrences, stacks, support, sweep, windows
 from codegen.printers.loops import LoopText, loop_lines, staggered_lines
@@ -234,7 +233,7 @@ class ModulePrinter(abc.ABC):
     def _local_buffers(self, body: Sequence[str]) -> list[str]:
         """Local names of the buffers of the workspace and of the parameters' blocks, those that the body uses."""
         lines = []
-        words = set(re.findall(r"\w+", "\n".join(body)))
+        words = words_of(body)
         for buffer in self.function.buffers().values():
             name = self.views.buffer(buffer)
             if self.in_workspace(buffer):
