@@ -59,12 +59,17 @@ class _Clock:
 
 
 def build_program(
-    graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, wrt: tuple[str, ...], checkpoint: int | None = None
+    graph: nx.MultiDiGraph | Model,
+    loss: object,
+    rule: Rule,
+    dtype: str,
+    wrt: tuple[str, ...],
+    checkpoint: int | None = None,
 ) -> Compilation:
-    """Every stage from the graph to the program, in order. ``checkpoint``: the steps of a window between kept states.
-    Raises what the stages raise."""
+    """Every stage from the graph, or from its Model, to the program, in order. ``checkpoint``: the steps of a window
+    between kept states. Raises what the stages raise."""
     clock = _Clock()
-    model = validate(graph)  # nx.MultiDiGraph -> Model
+    model = graph if isinstance(graph, Model) else validate(graph)  # nx.MultiDiGraph -> Model
     clock.lap("validate")
     losses = resolve_losses(tuple(node.name for node in model.outputs), loss)
     grouped = rule.info.family in SPARSE_FAMILIES and checkpoint is None
@@ -128,6 +133,7 @@ def build_program(
         drawn=drawn if grouping.layers else (),
     )
     roles = parameter_roles(forward)
+    clock.lap("tables")
     return Compilation(
         forward,
         with_totals,
