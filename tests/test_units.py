@@ -8,9 +8,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from unit_graphs import by_unit, elman, lstm, random_units, sparse_network, spread
+from unit_graphs import random_units
 
 import rnngraph as rg
+from benchmarks.unit_networks import by_unit, elman, lstm, sparse_network, spread
 from codegen.interpret import Interpreter
 from codegen.passes import expand_pointwise, fuse_pointwise, keep_in_registers, sink_pointwise
 from codegen.verify import verify_function
