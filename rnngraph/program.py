@@ -18,6 +18,7 @@ from rnngraph.initialise import RULES
 from rnngraph.losses import resolve_losses, with_loss
 from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter_roles
 from rnngraph.model import Model
+from rnngraph.paths import components
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule, build_stream_schedule
@@ -150,8 +151,9 @@ def build_program(
 
 def _title(model: Model, rule: Rule) -> str:
     """The first line of the emitted source."""
-    reads = nx.DiGraph([(edge.source, edge.destination) for edge in model.edges])
-    what = "Network" if nx.is_directed_acyclic_graph(reads) else "Recurrent network"
+    reads = [(edge.source, edge.destination) for edge in model.edges]
+    loops = any(a == b for a, b in reads) or len(components(model.nodes, reads)) < len(model.nodes)
+    what = "Recurrent network" if loops else "Network"
     nodes = f": {', '.join(model.nodes)}" if len(model.nodes) <= 12 else f" of {len(model.nodes)} nodes"
     return f"{what}{nodes}. Forward pass, loss and gradient ({rule})."
 
