@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from unit_graphs import random_units
+from unit_graphs import random_units, with_rarities
 
 import rnngraph as rg
 from benchmarks.unit_networks import by_unit, elman, lstm, sparse_network, spread
@@ -103,6 +103,28 @@ def check_random_units(seed: int, backend: str, monkeypatch: pytest.MonkeyPatch)
                     assert_equal(outputs, {name: y[t] for name, y in expected.items()}, f"{where}, t = {t}")
                 assert_equal(stream.state, last, where)
                 stream.restore(state)
+
+
+@pytest.mark.usefixtures("small_layers")
+def test_what_few_networks_have_computes_what_it_does_apart(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parallel edges, shared weights, masks, learned delays, ports, learned initial values, a loss for each output."""
+    seed = {"numpy": 50, "c": 23, "cupy": 23}[backend]
+    graph, losses = with_rarities(random_units(seed, units=12), seed)
+    kernel = rg.compile(graph, loss=losses, dtype="float64", wrt=ALL, backend=backend)
+    assert kernel.program.layers, f"seed {seed}"
+    reference = apart(monkeypatch, graph, loss=losses, dtype="float64", wrt=ALL)
+    data = Data(reference, seed, 7, 3)
+    data.targets["y"] = np.random.default_rng(seed).integers(0, 2, (7, 3))
+    for state in (None, data.state):
+        found, expected = (each.forward(data.params, data.inputs, state) for each in (kernel, reference))
+        assert_equal(found[0], expected[0], f"seed {seed}")
+        assert_equal(found[1], expected[1], f"seed {seed}")
+        arguments = data.params, data.inputs, data.targets, state
+        (ours, derived), (loss, gradients) = (each.loss_and_gradient(*arguments) for each in (kernel, reference))
+        np.testing.assert_allclose(ours, loss, err_msg=f"seed {seed}")
+        assert_equal(derived, gradients, f"seed {seed}")
+        assert_equal(derived.inputs, gradients.inputs, f"seed {seed}")
+        assert_equal(derived.state, gradients.state, f"seed {seed}")
 
 
 @pytest.mark.usefixtures("small_layers")

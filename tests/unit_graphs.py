@@ -59,3 +59,39 @@ def random_units(seed: int, units: int = 13) -> nx.MultiDiGraph:
     join("wide", "u0", 2)
     join("u0", "y", 2)
     return graph
+
+
+def with_rarities(graph: nx.MultiDiGraph, seed: int) -> tuple[nx.MultiDiGraph, dict[str, Any]]:
+    """The graph with what few networks have: parallel edges of one delay, several delays, shared weights and biases,
+    masks, learned delays, expressions, equations with ports, learned initial values; and losses, one for each output."""
+    choose = random.Random(seed)
+    units = [name for name in graph if name.startswith("u")]
+    for number in range(4):
+        source, destination = choose.choice(units), choose.choice(units)
+        graph.add_edge(source, destination, delay=2, parameter=f"first{number}")
+        graph.add_edge(source, destination, delay=2, parameter=f"second{number}")
+        graph.add_edge(source, destination, delay=[1, 3], parameter=f"listed{number}")
+        graph.add_edge(source, source, delay=choose.randint(1, 6), parameter=f"loop{number}")
+    rarities: list[dict[str, Any]] = [
+        {"parameter": "shared", "delay": 1},
+        {"structure": "masked", "mask": 1, "parameter": "masked", "delay": 1},
+        {"delay": {"max": 3, "learned": True}, "parameter": "softened"},
+        {"expression": "2*shared_too", "delay": 1},
+        {"parameter": "shared_too", "delay": 4},
+    ]
+    for number, attributes in enumerate(choose.sample(rarities, 2)):
+        for _ in range(2 if attributes.get("parameter") == "shared" else 1):
+            graph.add_edge(choose.choice(units), choose.choice(units), key=f"rare{number}", **attributes)
+    for name in choose.sample(units, 2):
+        graph.nodes[name]["initial"] = "parameter"
+    for name in choose.sample(units, 2):
+        graph.nodes[name]["bias"] = "shared_bias"
+    gated = choose.sample([name for name in units if graph.nodes[name].get("bias", True) is not False], 4)
+    for number, name in enumerate(gated):  # one port for all, or each from another unit
+        graph.nodes[name].pop("activation")
+        graph.nodes[name]["equation"] = "0.5*past + tanh(s)*gate"
+        graph.add_edge(name, name, port="past", delay=1)
+        graph.add_edge(units[0] if seed % 2 else units[number], name, port="gate", delay=2)
+    outputs = [name for name, kind in graph.nodes(data="kind") if kind == "output"]
+    losses = {name: choose.choice(["mse", "mse", "abs(y - target)"]) for name in outputs if name != "y"}
+    return graph, {**losses, "y": "cross_entropy"}
