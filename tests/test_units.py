@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from codegen.passes import expand_pointwise, fuse_pointwise, keep_in_registers, 
 from codegen.verify import verify_function
 from rnngraph.evaluate import Evaluation
 from rnngraph.kernel import Kernel
+from rnngraph.paths import components
 from rnngraph.units import partition
 from rnngraph.verify.exact import check_exact
 
@@ -384,6 +386,20 @@ def test_outputs_of_one_layer_have_one_loss() -> None:
     moved.vector[index] += step
     difference = (kernel.forward(moved, data.inputs)[0]["y0"] - outputs["y0"]) / step
     np.testing.assert_allclose(rows[..., index], difference, atol=1e-5)
+
+
+def test_components_are_those_of_networkx_each_after_what_it_reads() -> None:
+    for seed in range(300):
+        choose = random.Random(seed)
+        names = [str(k) for k in range(choose.randint(1, 12))]
+        reads = [(choose.choice(names), choose.choice(names)) for _ in range(choose.randint(0, 25))]
+        graph = nx.DiGraph(reads)
+        graph.add_nodes_from(names)
+        found = components(names, reads)
+        expected = {frozenset(each) for each in nx.strongly_connected_components(graph)}
+        assert {frozenset(each) for each in found} == expected and sum(map(len, found)) == len(names), f"seed {seed}"
+        place = {name: k for k, component in enumerate(found) for name in component}
+        assert all(place[source] <= place[destination] for source, destination in reads), f"seed {seed}"
 
 
 def test_long_chains_and_loops_of_their_own() -> None:

@@ -63,7 +63,7 @@ def random_units(seed: int, units: int = 13) -> nx.MultiDiGraph:
 
 def with_rarities(graph: nx.MultiDiGraph, seed: int) -> tuple[nx.MultiDiGraph, dict[str, Any]]:
     """The graph with what few networks have: parallel edges of one delay, several delays, shared weights and biases,
-    masks, learned delays, expressions, equations with ports, learned initial values; and losses, one for each output."""
+    masks, learned delays, expressions, equations with ports, learned initial values; and a loss for each output."""
     choose = random.Random(seed)
     units = [name for name in graph if name.startswith("u")]
     for number in range(4):
