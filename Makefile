@@ -65,6 +65,7 @@ benchmark: $(VENV)/.benchmark ## time kernels beside torch, JAX, ONNX Runtime, P
 	$(BIN)/python -m benchmarks.schedule
 	$(BIN)/python -m benchmarks.rtrl
 	$(BIN)/python -m benchmarks.compile_time
+	$(BIN)/python -m benchmarks.units
 	$(BIN)/python -m benchmarks.second_order
 	$(BIN)/python -m benchmarks.learned_delays
 	$(BIN)/python -m benchmarks.streaming

@@ -43,8 +43,9 @@ alike: the parameters, the direction in which derivatives are taken, the result.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from codegen.pattern import Pattern
@@ -346,8 +347,12 @@ class Function:
             for loop in loops_of(statement):
                 yield from loop.body
 
-    def buffers(self) -> dict[str, Buffer]:
+    def buffers(self) -> Mapping[str, Buffer]:
         """The buffers it uses, by name, in the order of first use."""
+        return self._buffers
+
+    @cached_property
+    def _buffers(self) -> Mapping[str, Buffer]:
         found: dict[str, Buffer] = {}
         for statement in self.statements():
             for view in views_of(statement):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from codegen.ir import Function, Opaque
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NamedParameter:
     """Where a named parameter lies in the vector: a (part of a) block of ``stride`` columns that starts at
     ``offset``."""

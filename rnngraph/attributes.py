@@ -32,7 +32,7 @@ MAX_SIZE = 2**24
 ACTIVATIONS = ("identity", *(name for name, rule in FUNCTIONS.items() if rule.arity == 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
     """One node as written: ``equation`` a string or sympy expression, None where nothing is written (or an input)."""
 
@@ -49,7 +49,7 @@ class NodeRecord:
         return f"node {self.name!r}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EdgeRecord:
     """One edge as written, before its delays are taken apart. ``expression`` is the weight in terms of parameters, a
     string or a sympy expression; ``mask`` has a 1 for each weight that exists."""

@@ -14,8 +14,11 @@ from rnngraph.gradient import check_wrt
 from rnngraph.jacobian import LINEAR_LOSS
 from rnngraph.kernel import Kernel
 from rnngraph.memory import LIMIT, check_memory_limit, sensitivity_memory
+from rnngraph.model import Model
 from rnngraph.program import build_program
-from rnngraph.rules import check_rule
+from rnngraph.rules import Rule, check_rule
+
+PARAMETERS = ("parameters",)
 
 
 def compile(
@@ -24,7 +27,7 @@ def compile(
     method: str = "bptt",
     backend: str = "numpy",
     dtype: object = "float32",
-    wrt: Iterable[str] = ("parameters",),
+    wrt: Iterable[str] = PARAMETERS,
     *,
     k1: int | None = None,
     k2: int | None = None,
@@ -51,13 +54,27 @@ def compile(
     words = check_wrt(wrt)
     rule = check_rule(method, words, k1=k1, k2=k2, block=block, order=order, seed=seed)
     limit = check_memory_limit(memory_limit)
-    compilation = build_program(
-        graph, loss, rule, dtype_name, words, check_checkpoint(checkpoint, rule)
-    )  # graph -> ir.Program
+    steps = check_checkpoint(checkpoint, rule)
+    return _compile(graph, loss, rule, backend, dtype_name, words, limit, steps)
+
+
+def _compile(
+    graph: nx.MultiDiGraph | Model,
+    loss: object,
+    rule: Rule,
+    backend: str,
+    dtype: str,
+    wrt: tuple[str, ...],
+    limit: float = LIMIT,
+    checkpoint: int | None = None,
+) -> Kernel:
+    """What ``compile`` does with options that are checked."""
+    compilation = build_program(graph, loss, rule, dtype, wrt, checkpoint)  # graph -> ir.Program
     sensitivity_memory(compilation.gradient, compilation.program, limit).check()
     started = time.perf_counter()
     source = PRINTERS[backend](compilation.program)  # ir.Program -> source text
     compilation.seconds["print"] = time.perf_counter() - started
-    # For Kernel.jacobian, if ever asked for; a copy, since the caller's graph may change.
-    linear = functools.partial(compile, graph.copy(), LINEAR_LOSS, "bptt", backend, dtype_name)
+    # For Kernel.jacobian, if ever asked for; of the Model, since the caller's graph may change.
+    options = LINEAR_LOSS, check_rule("bptt", PARAMETERS), backend, dtype, PARAMETERS
+    linear = functools.partial(_compile, compilation.grouping.given, *options)
     return Kernel(source, backend, compilation, linear, limit)

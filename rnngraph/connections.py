@@ -6,7 +6,6 @@ pair of units or a learned delay makes effective weights, which stand beside the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -64,6 +63,7 @@ class Connections:
         self.edges: list[Edge] = []
         self.weights: list[EffectiveWeight] = []
         self.constants: dict[str, NDArray[np.float64]] = {}
+        self._taken: set[str] = set()  # names that the library may not give
         self._fixed: list[tuple[int, EdgeRecord]] = []
         self._effective: list[tuple[int, EdgeRecord, list[Expression], str | None, Mask]] = []
 
@@ -94,6 +94,7 @@ class Connections:
 
     def finish(self) -> None:
         """Name the constants and the effective weights, after all parameters, so that no name is taken twice."""
+        self._taken.update(self.parameters.shapes)
         for start, record in self._fixed:
             values = read_constant(record, self._size(record.source), self._size(record.destination))
             for offset, suffix in enumerate(self._suffixes(record)):
@@ -181,18 +182,13 @@ class Connections:
         self.constants[name] = values
         return name
 
-    def _taken(self) -> Iterator[str]:
-        yield from self.parameters.shapes
-        yield from self.constants
-        for weight in self.weights:
-            yield weight.name
-            yield from weight.slices
-
-    def _free(self, wanted: str, more: Sequence[str] = ()) -> str:
-        taken, name, number = {*self._taken(), *more}, wanted, 1
-        while name in taken:
+    def _free(self, wanted: str) -> str:
+        """A name that nothing has, which is then taken."""
+        name, number = wanted, 1
+        while name in self._taken:
             number += 1
             name = f"{wanted}_{number}"
+        self._taken.add(name)
         return name
 
     def _add_weights(
@@ -209,7 +205,7 @@ class Connections:
             name = self._free(f"{stem}_by_delay")
             slices: list[str] = []
             for offset, suffix in enumerate(suffixes):
-                slices.append(self._free(f"{stem}{suffix}", slices))
+                slices.append(self._free(f"{stem}{suffix}"))
                 self.edges[start + offset] = replace(self.edges[start + offset], parameter=slices[-1])
             self.weights.append(
                 EffectiveWeight(name, nodes, shape, expressions[0], constant, logits, temperature, tuple(slices))

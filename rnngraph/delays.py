@@ -20,7 +20,7 @@ TEMPERATURE = f"a number of {MIN_TEMPERATURE} or more"
 STEPS = "a whole number of time steps (an int), a list of them, {'max': D, 'learned': True}, or an integer matrix"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LearnedDelay:
     """The softmax over delays ``first`` to ``last``: logits per pair of units, or per edge where ``shared``."""
 
@@ -31,7 +31,7 @@ class LearnedDelay:
     parameter: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Delays:
     """``steps``: the distinct delays. ``listed`` tells a list from a single delay. ``matrix`` has the delay of each
     pair of units, (source size, destination size), or of each unit, (1, size), for a diagonal or identity edge."""

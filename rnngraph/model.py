@@ -15,7 +15,7 @@ from codegen.pattern import Pattern
 Expression = Any  # a sympy expression; sympy ships no types
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """One layer. ``name`` is ``str`` of the graph's node.
 
@@ -34,7 +34,7 @@ class Node:
     forget_gate: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Edge:
     """One connection with one delay: an edge with a list of delays becomes one Edge per delay.
 

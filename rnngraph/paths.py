@@ -1,4 +1,4 @@
-"""What only the paths through a network tell: cycles without a delay, outputs without an input, dead ends."""
+"""What only the paths through a network tell: cycles without a delay, loops, outputs without an input, dead ends."""
 
 from __future__ import annotations
 
@@ -173,6 +173,47 @@ def check_reachability(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> None
                 if node.kind == "input"
                 else "set kind='output' to see its values, add an edge from it, or remove it",
             )
+
+
+def components(names: Iterable[str], reads: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """The strongly connected components of a network, each after all those that it reads; ``reads``: (source,
+    destination). By Tarjan's algorithm on lists of numbers: a ``networkx.DiGraph`` has a dictionary for each edge."""
+    nodes = list(names)
+    number = {name: k for k, name in enumerate(nodes)}
+    sources: list[list[int]] = [[] for _ in nodes]
+    for name, reader in reads:
+        sources[number[reader]].append(number[name])
+    found: list[list[str]] = []
+    met, lowest = [0] * len(nodes), [0] * len(nodes)  # when each was met, from 1 on; the earliest that it leads to
+    done = len(nodes) + 1  # in place of ``lowest``, for those whose component is known
+    count = 0
+    open_nodes: list[int] = []
+    for start in range(len(nodes)):
+        path = [] if met[start] else [(start, iter(sources[start]))]
+        while path:
+            node, rest = path[-1]
+            if not met[node]:
+                count += 1
+                met[node] = lowest[node] = count
+                open_nodes.append(node)
+            for source in rest:
+                if not met[source]:
+                    path.append((source, iter(sources[source])))
+                    break
+                lowest[node] = min(lowest[node], lowest[source])
+            else:
+                path.pop()
+                if path:
+                    above = path[-1][0]
+                    lowest[above] = min(lowest[above], lowest[node])
+                if lowest[node] == met[node]:
+                    members = [open_nodes.pop()]
+                    while members[-1] != node:
+                        members.append(open_nodes.pop())
+                    for member in members:
+                        lowest[member] = done
+                    found.append([nodes[member] for member in reversed(members)])
+    return found
 
 
 def _reachable(neighbours: Mapping[str, list[str]], starts: Iterable[str]) -> set[str]:

@@ -18,6 +18,7 @@ from rnngraph.initialise import RULES
 from rnngraph.losses import resolve_losses, with_loss
 from rnngraph.lower import ParameterLayout, lay_out_parameters, lower, parameter_roles
 from rnngraph.model import Model
+from rnngraph.paths import components
 from rnngraph.precision import check_constants
 from rnngraph.rules import Rule
 from rnngraph.schedule import Schedule, build_schedule, build_stream_schedule
@@ -59,12 +60,17 @@ class _Clock:
 
 
 def build_program(
-    graph: nx.MultiDiGraph, loss: object, rule: Rule, dtype: str, wrt: tuple[str, ...], checkpoint: int | None = None
+    graph: nx.MultiDiGraph | Model,
+    loss: object,
+    rule: Rule,
+    dtype: str,
+    wrt: tuple[str, ...],
+    checkpoint: int | None = None,
 ) -> Compilation:
-    """Every stage from the graph to the program, in order. ``checkpoint``: the steps of a window between kept states.
-    Raises what the stages raise."""
+    """Every stage from the graph, or from its Model, to the program, in order. ``checkpoint``: the steps of a window
+    between kept states. Raises what the stages raise."""
     clock = _Clock()
-    model = validate(graph)  # nx.MultiDiGraph -> Model
+    model = graph if isinstance(graph, Model) else validate(graph)  # nx.MultiDiGraph -> Model
     clock.lap("validate")
     losses = resolve_losses(tuple(node.name for node in model.outputs), loss)
     grouped = rule.info.family in SPARSE_FAMILIES and checkpoint is None
@@ -128,6 +134,7 @@ def build_program(
         drawn=drawn if grouping.layers else (),
     )
     roles = parameter_roles(forward)
+    clock.lap("tables")
     return Compilation(
         forward,
         with_totals,
@@ -144,8 +151,9 @@ def build_program(
 
 def _title(model: Model, rule: Rule) -> str:
     """The first line of the emitted source."""
-    reads = nx.DiGraph([(edge.source, edge.destination) for edge in model.edges])
-    what = "Network" if nx.is_directed_acyclic_graph(reads) else "Recurrent network"
+    reads = [(edge.source, edge.destination) for edge in model.edges]
+    loops = any(a == b for a, b in reads) or len(components(model.nodes, reads)) < len(model.nodes)
+    what = "Recurrent network" if loops else "Network"
     nodes = f": {', '.join(model.nodes)}" if len(model.nodes) <= 12 else f" of {len(model.nodes)} nodes"
     return f"{what}{nodes}. Forward pass, loss and gradient ({rule})."
 

@@ -13,6 +13,7 @@ import pytest
 from random_graphs import random_graph
 
 import rnngraph as rg
+from benchmarks.unit_networks import sparse_network
 from codegen.functions import FUNCTIONS
 from rnngraph import zoo
 
@@ -86,6 +87,10 @@ def test_float64() -> None:
 
 def test_cross_entropy() -> None:
     assert_compiles(zoo.elman(3, 8, 4), "float32", "cross_entropy", ("sm_90",))
+
+
+def test_sparse_products() -> None:
+    assert_compiles(sparse_network(20, edges=3, longest=4), "float32", architectures=("sm_90",))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -11,7 +11,7 @@ import pytest
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-@pytest.mark.parametrize(("page", "written"), [("data.md", "level_numpy.py"), ("delays.md", None)])
+@pytest.mark.parametrize(("page", "written"), [("data.md", "level_numpy.py"), ("delays.md", None), ("units.md", None)])
 def test_page_runs_and_prints_what_is_shown(
     page: str, written: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update_golden: bool
 ) -> None:

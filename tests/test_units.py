@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
-from unit_graphs import by_unit, elman, lstm, random_units, sparse_network, spread
+from unit_graphs import random_units, with_rarities
 
 import rnngraph as rg
+from benchmarks.unit_networks import by_unit, elman, lstm, sparse_network, spread
 from codegen.interpret import Interpreter
 from codegen.passes import expand_pointwise, fuse_pointwise, keep_in_registers, sink_pointwise
 from codegen.verify import verify_function
 from rnngraph.evaluate import Evaluation
 from rnngraph.kernel import Kernel
+from rnngraph.paths import components
 from rnngraph.units import partition
 from rnngraph.verify.exact import check_exact
 
@@ -102,6 +105,28 @@ def check_random_units(seed: int, backend: str, monkeypatch: pytest.MonkeyPatch)
                     assert_equal(outputs, {name: y[t] for name, y in expected.items()}, f"{where}, t = {t}")
                 assert_equal(stream.state, last, where)
                 stream.restore(state)
+
+
+@pytest.mark.usefixtures("small_layers")
+def test_what_few_networks_have_computes_what_it_does_apart(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parallel edges, shared weights, masks, learned delays, ports, learned initial values, a loss for each output."""
+    seed = {"numpy": 50, "c": 23, "cupy": 23}[backend]
+    graph, losses = with_rarities(random_units(seed, units=12), seed)
+    kernel = rg.compile(graph, loss=losses, dtype="float64", wrt=ALL, backend=backend)
+    assert kernel.program.layers, f"seed {seed}"
+    reference = apart(monkeypatch, graph, loss=losses, dtype="float64", wrt=ALL)
+    data = Data(reference, seed, 7, 3)
+    data.targets["y"] = np.random.default_rng(seed).integers(0, 2, (7, 3))
+    for state in (None, data.state):
+        found, expected = (each.forward(data.params, data.inputs, state) for each in (kernel, reference))
+        assert_equal(found[0], expected[0], f"seed {seed}")
+        assert_equal(found[1], expected[1], f"seed {seed}")
+        arguments = data.params, data.inputs, data.targets, state
+        (ours, derived), (loss, gradients) = (each.loss_and_gradient(*arguments) for each in (kernel, reference))
+        np.testing.assert_allclose(ours, loss, err_msg=f"seed {seed}")
+        assert_equal(derived, gradients, f"seed {seed}")
+        assert_equal(derived.inputs, gradients.inputs, f"seed {seed}")
+        assert_equal(derived.state, gradients.state, f"seed {seed}")
 
 
 @pytest.mark.usefixtures("small_layers")
@@ -361,6 +386,20 @@ def test_outputs_of_one_layer_have_one_loss() -> None:
     moved.vector[index] += step
     difference = (kernel.forward(moved, data.inputs)[0]["y0"] - outputs["y0"]) / step
     np.testing.assert_allclose(rows[..., index], difference, atol=1e-5)
+
+
+def test_components_are_those_of_networkx_each_after_what_it_reads() -> None:
+    for seed in range(300):
+        choose = random.Random(seed)
+        names = [str(k) for k in range(choose.randint(1, 12))]
+        reads = [(choose.choice(names), choose.choice(names)) for _ in range(choose.randint(0, 25))]
+        graph = nx.DiGraph(reads)
+        graph.add_nodes_from(names)
+        found = components(names, reads)
+        expected = {frozenset(each) for each in nx.strongly_connected_components(graph)}
+        assert {frozenset(each) for each in found} == expected and sum(map(len, found)) == len(names), f"seed {seed}"
+        place = {name: k for k, component in enumerate(found) for name in component}
+        assert all(place[source] <= place[destination] for source, destination in reads), f"seed {seed}"
 
 
 def test_long_chains_and_loops_of_their_own() -> None:

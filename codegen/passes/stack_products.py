@@ -11,6 +11,7 @@ StackMatMuls; the copies are gone, and a signal that lay in the buffer itself ha
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -43,13 +44,24 @@ def stack_products(function: Function) -> Function:
         for statement in function.body
         if isinstance(statement, MatMul) and statement.left.buffer.shape == "sequence"
     }
+    statements = _by_buffer(function)
     for name in sorted(names):
         uses = _Uses(name)
-        for statement in function.body:
+        for statement in statements[name]:
             uses.add(statement)
         if uses.fit and _unchanged(function.body, uses):
             function = _Stacking(function, uses).run()
+            statements = _by_buffer(function)
     return function
+
+
+def _by_buffer(function: Function) -> dict[str, list[Statement]]:
+    """The statements of a function's body by the names of the buffers that they touch."""
+    found: dict[str, list[Statement]] = defaultdict(list)
+    for statement in function.body:
+        for name in {view.buffer.name for each in statements_in(statement) for view in views_of(each)}:
+            found[name].append(statement)
+    return found
 
 
 @dataclass

@@ -154,9 +154,8 @@ class _Inlining:
             shown.append((total.name, _key(total), section, None, parts))
         weights = {weight.name: weight for weight in WeightText(self.system).shown()}
         own = {weight.name for weight in self.system.weights}
-        first = next(
-            (place for place, entry in enumerate(shown) if entry[1] in self._back_through_weights()), len(shown)
-        )
+        back = self._back_through_weights()
+        first = next((place for place, entry in enumerate(shown) if entry[1] in back), len(shown))
         shown[first:first] = [(name, name, WEIGHTS if name in own else GRADIENTS, None, ()) for name in weights]
         shown.sort(key=lambda entry: SECTIONS.index(entry[2]))
         return [

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.pattern import Pattern
+from codegen.pattern import Indices, Pattern
 from codegen.program import NamedParameter
 from rnngraph.equations import fresh_name
 from rnngraph.model import Edge, Model, Node
@@ -224,18 +224,29 @@ class _Merge:
     def _place(self, edge: Edge) -> tuple[int, int]:
         return self.home[edge.source][1], self.home[edge.destination][1]
 
+    def _ends(self, edges: Sequence[Edge]) -> tuple[Indices, Indices, Indices]:
+        """The first source, the first destination and the delay of each edge."""
+        count, home = len(edges), self.home
+        return (
+            np.fromiter((home[edge.source][1] for edge in edges), np.int32, count),
+            np.fromiter((home[edge.destination][1] for edge in edges), np.int32, count),
+            np.fromiter((edge.delay for edge in edges), np.int32, count),
+        )
+
     def _is_diagonal(self, source: str, destination: str, edges: Sequence[Edge]) -> bool:
         size = self.sizes[source]
         if not (source in self.layers and destination in self.layers and size == self.sizes[destination]):
             return False
+        if len(edges) != size:
+            return False
         places = {self._place(edge) for edge in edges}
-        return len(edges) == size == len(places) and all(row == column for row, column in places)
+        return len(places) == size and all(row == column for row, column in places)
 
     def _is_complete(self, source: str, destination: str, edges: Sequence[Edge]) -> bool:
         """Whether every unit (or the whole node) is joined with every one of the other side, once."""
         rows = self.sizes[source] if source in self.layers else 1
         columns = self.sizes[destination] if destination in self.layers else 1
-        return len(edges) == rows * columns == len({self._place(edge) for edge in edges})
+        return len(edges) == rows * columns and len({self._place(edge) for edge in edges}) == len(edges)
 
     def _add_diagonal(self, source: str, destination: str, delay: int, edges: Iterable[Edge], wanted: str) -> None:
         name = self._parameter(wanted, (self.sizes[source],))
@@ -252,7 +263,8 @@ class _Merge:
     def _add_sparse(self, source: str, destination: str, edges: list[Edge]) -> None:
         """One vector of weights, in the order in which the units of the destination read them."""
         rows, columns = self._part(source), self._part(destination)
-        edges = sorted(edges, key=lambda edge: (self._place(edge)[1], edge.delay, self._place(edge)[0]))
+        sources, destinations, delays = self._ends(edges)
+        edges = [edges[k] for k in np.lexsort((sources, delays, destinations))]
         area = rows * columns
         name = self._parameter(f"W_{source}_{destination}", (area * len(edges),))
         for number, edge in enumerate(edges):
@@ -278,11 +290,11 @@ class _Merge:
         self, name: str, source: str, destination: str, edges: Sequence[Edge], rows: int, columns: int
     ) -> None:
         area = rows * columns
-        places = np.array([self._place(edge) for edge in edges], dtype=np.int32).reshape(-1, 2)
         inside = np.indices((rows, columns)).reshape(2, -1).astype(np.int32)
-        sources = (places[:, :1] + inside[0]).reshape(-1)
-        destinations = (places[:, 1:] + inside[1]).reshape(-1)
-        delays = np.repeat(np.array([edge.delay for edge in edges], dtype=np.int32), area)
+        first_sources, first_destinations, each_delay = self._ends(edges)
+        sources = (first_sources[:, None] + inside[0]).reshape(-1)
+        destinations = (first_destinations[:, None] + inside[1]).reshape(-1)
+        delays = np.repeat(each_delay, area)
         count = len(edges) * area
         order = np.lexsort((sources, delays, destinations))
         pattern = Pattern(

@@ -12,9 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from itertools import chain
 
-import networkx as nx
-
 from rnngraph.model import Edge, Model, Node
+from rnngraph.paths import components
 
 FEWEST_UNITS = 8  # of the largest layer: smaller networks are computed as they are declared
 MOST_LAYERS = 64  # a finer division into layers than this is given up for a coarser one
@@ -78,20 +77,14 @@ def _signature(node: Node, loss: object) -> Hashable:
 
 def _ranks(model: Model) -> dict[str, int]:
     """For each node how many strongly connected components its value has come through, inputs not counted."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(model.nodes)
-    graph.add_edges_from((edge.source, edge.destination) for edge in model.edges)
+    before: dict[str, set[str]] = defaultdict(set)
+    for edge in model.edges:
+        if model.nodes[edge.source].kind != "input":
+            before[edge.destination].add(edge.source)
     ranks: dict[str, int] = {}
-    components = list(nx.strongly_connected_components(graph))  # each before those that read... it comes from
-    for component in reversed(components):
-        before = (
-            ranks[source]
-            for name in component
-            for source in graph.predecessors(name)
-            if source not in component and model.nodes[source].kind != "input"
-        )
-        rank = max(before, default=-1) + 1
-        ranks.update(dict.fromkeys(component, rank))
+    for component in components(model.nodes, ((edge.source, edge.destination) for edge in model.edges)):
+        sources = set().union(*(before[name] for name in component)).difference(component)
+        ranks.update(dict.fromkeys(component, max((ranks[source] for source in sources), default=-1) + 1))
     return ranks
 
 
