@@ -102,14 +102,6 @@ def group_units(model: Model, losses: Mapping[str, object]) -> Grouping:
     return _Merge(model, layers).run() if layers else as_given(model)
 
 
-class Tile(NamedTuple):
-    """The weights of one edge between two layers: its first row and column, and its name."""
-
-    row: int
-    column: int
-    parameter: str
-
-
 class _Merge:
     def __init__(self, model: Model, layers: Sequence[tuple[str, ...]]) -> None:
         self.model = model
