@@ -102,14 +102,6 @@ def group_units(model: Model, losses: Mapping[str, object]) -> Grouping:
     return _Merge(model, layers).run() if layers else as_given(model)
 
 
-class Tile(NamedTuple):
-    """The weights of one edge between two layers: its first row and column, and its name."""
-
-    row: int
-    column: int
-    parameter: str
-
-
 class _Merge:
     def __init__(self, model: Model, layers: Sequence[tuple[str, ...]]) -> None:
         self.model = model
@@ -199,30 +191,32 @@ class _Merge:
     # Edges between two nodes of which one at least is a layer.
 
     def _merge_edges(self, source: str, destination: str, edges: Iterable[Edge]) -> None:
-        by_delay: dict[int, list[Edge]] = defaultdict(list)
         learned: list[Edge] = []
         fixed: list[Edge] = []
         for edge in edges:
-            if edge.parameter is not None and edge.parameter in self.model.parameters:
-                by_delay[edge.delay].append(edge)
-            else:
-                fixed.append(edge)
-        suffixed = len(by_delay) > 1
-        for delay, found in sorted(by_delay.items()):
-            wanted = f"W_{source}_{destination}" + (f"_d{delay}" if suffixed else "")
-            if self._is_diagonal(source, destination, found):
-                self._add_diagonal(source, destination, delay, found, wanted)
-            elif self._is_complete(source, destination, found):
-                self._add_dense(source, destination, delay, found, wanted)
-            else:
-                learned += found
+            found = learned if edge.parameter is not None and edge.parameter in self.model.parameters else fixed
+            found.append(edge)
         if learned:
-            self._add_sparse(source, destination, learned)
+            self._merge_learned(source, destination, learned)
         if fixed:
             self._add_fixed(source, destination, fixed)
 
-    def _place(self, edge: Edge) -> tuple[int, int]:
-        return self.home[edge.source][1], self.home[edge.destination][1]
+    def _merge_learned(self, source: str, destination: str, edges: list[Edge]) -> None:
+        """Edges of one delay are dense or diagonal where they can be; all others are one sparse product."""
+        rows, columns, delays = self._ends(edges)
+        by_delay = np.argsort(delays, kind="stable").astype(np.int32)
+        steps, starts = np.unique(delays[by_delay], return_index=True)
+        rest: list[Indices] = []
+        for delay, chosen in zip(steps.tolist(), np.split(by_delay, starts[1:]), strict=True):
+            wanted = f"W_{source}_{destination}" + (f"_d{delay}" if len(steps) > 1 else "")
+            if self._is_diagonal(source, destination, rows[chosen], columns[chosen]):
+                self._add_diagonal(source, destination, delay, [edges[k] for k in chosen], wanted)
+            elif self._is_complete(source, destination, rows[chosen], columns[chosen]):
+                self._add_dense(source, destination, delay, [edges[k] for k in chosen], wanted)
+            else:
+                rest.append(chosen)
+        if rest:  # in the order in which they lie in memory
+            self._add_sparse(source, destination, [edges[k] for k in np.sort(np.concatenate(rest))])
 
     def _ends(self, edges: Sequence[Edge]) -> tuple[Indices, Indices, Indices]:
         """The first source, the first destination and the delay of each edge."""
@@ -233,43 +227,40 @@ class _Merge:
             np.fromiter((edge.delay for edge in edges), np.int32, count),
         )
 
-    def _is_diagonal(self, source: str, destination: str, edges: Sequence[Edge]) -> bool:
+    def _is_diagonal(self, source: str, destination: str, rows: Indices, columns: Indices) -> bool:
         size = self.sizes[source]
         if not (source in self.layers and destination in self.layers and size == self.sizes[destination]):
             return False
-        if len(edges) != size:
-            return False
-        places = {self._place(edge) for edge in edges}
-        return len(places) == size and all(row == column for row, column in places)
+        return len(rows) == size and bool((rows == columns).all()) and len(np.unique(rows)) == size
 
-    def _is_complete(self, source: str, destination: str, edges: Sequence[Edge]) -> bool:
+    def _is_complete(self, source: str, destination: str, rows: Indices, columns: Indices) -> bool:
         """Whether every unit (or the whole node) is joined with every one of the other side, once."""
-        rows = self.sizes[source] if source in self.layers else 1
-        columns = self.sizes[destination] if destination in self.layers else 1
-        return len(edges) == rows * columns and len({self._place(edge) for edge in edges}) == len(edges)
+        height = self.sizes[source] if source in self.layers else 1
+        width = self.sizes[destination] if destination in self.layers else 1
+        return len(rows) == height * width and len(np.unique(rows.astype(np.int64) * width + columns)) == len(rows)
 
     def _add_diagonal(self, source: str, destination: str, delay: int, edges: Iterable[Edge], wanted: str) -> None:
         name = self._parameter(wanted, (self.sizes[source],))
         for edge in edges:
-            self.entries[str(edge.parameter)] = Entry(name, 0, self._place(edge)[0])
+            self.entries[str(edge.parameter)] = Entry(name, 0, self.home[edge.source][1])
         self.edges.append(Edge(source, destination, delay, "s", "diagonal", name))
 
     def _add_dense(self, source: str, destination: str, delay: int, edges: Iterable[Edge], wanted: str) -> None:
         name = self._parameter(wanted, (self.sizes[source], self.sizes[destination]))
         for edge in edges:
-            self.entries[str(edge.parameter)] = Entry(name, *self._place(edge))
+            self.entries[str(edge.parameter)] = Entry(name, self.home[edge.source][1], self.home[edge.destination][1])
         self.edges.append(Edge(source, destination, delay, "s", "dense", name))
 
-    def _add_sparse(self, source: str, destination: str, edges: list[Edge]) -> None:
+    def _add_sparse(self, source: str, destination: str, edges: Sequence[Edge]) -> None:
         """One vector of weights, in the order in which the units of the destination read them."""
         rows, columns = self._part(source), self._part(destination)
-        sources, destinations, delays = self._ends(edges)
-        edges = [edges[k] for k in np.lexsort((sources, delays, destinations))]
+        ends = self._ends(edges)
+        order = np.lexsort((ends[0], ends[2], ends[1]))
         area = rows * columns
         name = self._parameter(f"W_{source}_{destination}", (area * len(edges),))
-        for number, edge in enumerate(edges):
+        for edge, number in zip(edges, np.argsort(order).tolist(), strict=True):
             self.entries[str(edge.parameter)] = Entry(name, 0, area * number, columns)
-        self._add_pattern(name, source, destination, edges, rows, columns)
+        self._add_pattern(name, source, destination, [end[order] for end in ends], rows, columns)
 
     def _add_fixed(self, source: str, destination: str, edges: list[Edge]) -> None:
         """Weights that are not learned: those of fixed edges, and 1 for "identity"."""
@@ -280,22 +271,23 @@ class _Merge:
         name = fresh_name(f"C_{source}_{destination}", self.names)
         self.names.add(name)
         self.constants[name] = np.concatenate([value.reshape(-1) for value in values])
-        self._add_pattern(name, source, destination, edges, rows, columns)
+        self._add_pattern(name, source, destination, self._ends(edges), rows, columns)
 
     def _part(self, node: str) -> int:
         """How many units of ``node`` an edge joins: one of a layer, or all."""
         return 1 if node in self.layers else self.sizes[node]
 
     def _add_pattern(
-        self, name: str, source: str, destination: str, edges: Sequence[Edge], rows: int, columns: int
+        self, name: str, source: str, destination: str, ends: Sequence[Indices], rows: int, columns: int
     ) -> None:
+        """An edge with a pattern; ``ends`` as ``_ends`` gives them, edge by edge in the order of the weights."""
         area = rows * columns
         inside = np.indices((rows, columns)).reshape(2, -1).astype(np.int32)
-        first_sources, first_destinations, each_delay = self._ends(edges)
+        first_sources, first_destinations, each_delay = ends
         sources = (first_sources[:, None] + inside[0]).reshape(-1)
         destinations = (first_destinations[:, None] + inside[1]).reshape(-1)
         delays = np.repeat(each_delay, area)
-        count = len(edges) * area
+        count = len(each_delay) * area
         order = np.lexsort((sources, delays, destinations))
         pattern = Pattern(
             name.removeprefix("W_").removeprefix("C_"), self.sizes[source], self.sizes[destination], count,

@@ -77,15 +77,18 @@ def _signature(node: Node, loss: object) -> Hashable:
 
 def _ranks(model: Model) -> dict[str, int]:
     """For each node how many strongly connected components its value has come through, inputs not counted."""
-    before: dict[str, set[str]] = defaultdict(set)
-    for edge in model.edges:
-        if model.nodes[edge.source].kind != "input":
-            before[edge.destination].add(edge.source)
-    ranks: dict[str, int] = {}
-    for component in components(model.nodes, ((edge.source, edge.destination) for edge in model.edges)):
-        sources = set().union(*(before[name] for name in component)).difference(component)
-        ranks.update(dict.fromkeys(component, max((ranks[source] for source in sources), default=-1) + 1))
-    return ranks
+    found = components(model.nodes, ((edge.source, edge.destination) for edge in model.edges))
+    place = {name: number for number, component in enumerate(found) for name in component}
+    reads = {
+        (place[edge.destination], place[edge.source])
+        for edge in model.edges
+        if model.nodes[edge.source].kind != "input"
+    }
+    ranks = [0] * len(found)
+    for reader, source in sorted(reads):
+        if reader != source:
+            ranks[reader] = max(ranks[reader], ranks[source] + 1)
+    return {name: ranks[number] for name, number in place.items()}
 
 
 def _levels(model: Model, free: Collection[str], ranks: Mapping[str, int]) -> dict[str, int]:
