@@ -118,9 +118,13 @@ def of_templates(source: str, given: set[str]) -> Iterator[tuple[str, str]]:
     """(name, form) of the names in emitted functions that are not ``given`` by a Namer; numbers and given names do not
     tell forms apart, nor does the array module."""
     for function in ast.parse(source).body:
-        if isinstance(function, ast.FunctionDef) and "work = _workspace(" in ast.unparse(function):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        text = ast.unparse(function)
+        in_stretches = "= _forward(" in text  # one template alone; what it calls is made of several
+        if function.name == "_forward" or ("work = _workspace(" in text and not in_stretches):
             for name, form in assignments(function):
-                if name not in given:
+                if name not in given and (form != "argument" or function.name != "_forward"):  # what forward has set
                     form = re.sub(r"\b[A-Za-z_]\w*", lambda word: "#" if word[0] in given else word[0], form)
                     form = re.sub(r"\bcp\b", "np", re.sub(r"\b\d+\b", "0", form)).replace(
                         "VECTOR_SIZE + 0", "VECTOR_SIZE"

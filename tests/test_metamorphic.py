@@ -15,7 +15,7 @@ from metamorphic import CHECKS, Case, Variant, check_changes, failures, in_unit_
 
 import rnngraph as rg
 
-GRAPHS, AT_ONCE = 300, 10
+GRAPHS, AT_ONCE = 200, 10
 PLANTED = range(8)  # seeds among which an error must be found
 
 
