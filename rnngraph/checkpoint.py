@@ -27,8 +27,11 @@ def check_checkpoint(checkpoint: object, rule: Rule) -> int | None:
     than "bptt"."""
     if checkpoint is None:
         return None
-    integer = isinstance(checkpoint, int | np.integer) and not isinstance(checkpoint, bool)
-    if not (integer and checkpoint >= 1) and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):  # type: ignore[operator]
+    if isinstance(checkpoint, str) and checkpoint == "sqrt":
+        steps = SQRT
+    elif isinstance(checkpoint, int | np.integer) and not isinstance(checkpoint, bool) and checkpoint >= 1:
+        steps = int(checkpoint)
+    else:
         raise OptionError(
             "checkpoint", repr(checkpoint), "'sqrt' or a number of steps >= 1", "leave it out to keep the whole history"
         )
@@ -37,7 +40,7 @@ def check_checkpoint(checkpoint: object, rule: Rule) -> int | None:
             "checkpoint", f"method={str(rule)!r}", "method='bptt', which keeps the history of the whole sequence",
             "leave checkpoint out: this rule's memory does not grow as BPTT's does",
         )  # fmt: skip
-    return SQRT if isinstance(checkpoint, str) else int(checkpoint)  # type: ignore[call-overload]
+    return steps
 
 
 def ends_of(system: System, wrt: tuple[str, ...]) -> dict[str, str]:

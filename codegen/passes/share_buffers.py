@@ -236,7 +236,7 @@ def _uses(function: Function, given: Collection[str]) -> list[_Uses]:
 
 
 def _single(statement: Statement) -> Iterable[Statement]:
-    """The parts of a Fused, without what they keep in registers; any other statement as it is."""
+    """The parts of a Fused; any other statement as it is."""
     return statement.parts if isinstance(statement, Fused) else (statement,)
 
 

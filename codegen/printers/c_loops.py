@@ -7,6 +7,7 @@ gradients. It runs in phases, between which its threads meet. Matrices that a lo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from codegen.ir import (
     Bound,
@@ -76,7 +77,7 @@ class RegionText:
         self.operations = 0  # of one step of one sequence
         self.phases: list[tuple[str, list[str]]] = []
         for statement in apart or ():
-            self._prepare(self._block([], lambda each=statement: self._inner(each)))  # type: ignore[misc]
+            self._prepare(self._block([], partial(self._inner, statement)))
         body, self.behind = products_behind(statements)
         for statement in body:
             self._statement(statement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codegen.printers.windows import BEGIN
 from codegen.program import Program
 
 LOOP = '''
@@ -14,16 +15,7 @@ def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     Only the states between windows of {length} steps are kept; what lies between is computed again on the way back.
     Arguments as for ``loss``.
     """
-    T, batch = _lengths(inputs)
-    _checked_state(state, batch)
-    _check_targets(targets, weights, T, batch)
-    params = pack(params)
-    if weights is None:
-        total = T * batch
-    else:
-        weights = {xp}.asarray(weights)
-        total = weights.sum(dtype=np.float64)
-
+{given}
     def window(first, stop):
         xs = {name: value[first:stop] for name, value in inputs.items()}
         aims = {name: targets[name][first:stop] for name in LOSSES}
@@ -88,7 +80,8 @@ def checkpoint_loop(xp: str, program: Program) -> str:
     if "state" in wrt:
         result += ", adjoint" if "inputs" in wrt else ", None, adjoint"
     text = (
-        LOOP.replace("{learned}", LEARNED if learned else "")
+        LOOP.replace("{given}", BEGIN)
+        .replace("{learned}", LEARNED if learned else "")
         .replace("{begin}", "\n".join(begin))
         .replace("{add}", "\n".join(add))
         .replace("{result}", result)

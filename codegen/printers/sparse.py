@@ -208,8 +208,10 @@ def reach(statement: SparseMatMul | SparseGradient) -> tuple[int, int]:
 
 def first_row(source: View, first: int) -> int:
     """The row of a history with which the first step's begin."""
-    offset = source.time.offset if isinstance(source.time, Step) else source.time.start.constant  # type: ignore[union-attr]
-    return offset + first
+    if isinstance(source.time, Step):
+        return source.time.offset + first
+    assert isinstance(source.time, Span), "a history without a time"
+    return source.time.start.constant + first
 
 
 def gathered_rows(statement: SparseGradient) -> View:

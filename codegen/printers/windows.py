@@ -6,6 +6,18 @@ trajectories", Neural Computation 2.
 
 from __future__ import annotations
 
+BEGIN = """\
+    T, batch = _lengths(inputs)
+    _checked_state(state, batch)
+    _check_targets(targets, weights, T, batch)
+    params = pack(params)
+    if weights is None:
+        total = T * batch
+    else:
+        weights = {xp}.asarray(weights)
+        total = weights.sum(dtype=np.float64)
+"""  # what the steps weigh together: that of any loop over windows
+
 LOOP = '''
 K1, K2 = {k1}, {k2}
 
@@ -16,16 +28,7 @@ def loss_and_gradient(params, inputs, targets, state=None, weights=None):
     Every K1 steps, at n = K1, 2 K1, ..., the loss of the last K1 steps goes back over the steps after n - K2; what lies
     before is a constant. The gradient is the sum of those of the windows. Arguments as for ``loss``.
     """
-{join}    T, batch = _lengths(inputs)
-    _checked_state(state, batch)
-    _check_targets(targets, weights, T, batch)
-    params = pack(params)
-    if weights is None:
-        total = T * batch
-    else:
-        weights = {xp}.asarray(weights)
-        total = weights.sum(dtype=np.float64)
-    loss, gradient = 0.0, {xp}.zeros(VECTOR_SIZE, DTYPE)
+{join}{begin}    loss, gradient = 0.0, {xp}.zeros(VECTOR_SIZE, DTYPE)
     # All windows that reach back to the first step are one, of the losses of them all.
     start, counted, stop = 0, 0, min(K2 // K1 * K1, T)
     while True:
@@ -58,7 +61,11 @@ def window_loop(xp: str, k1: int, k2: int, layers: bool) -> str:
     """``loss_and_gradient`` by windows, whose gradients ``window_gradient`` computes; ``layers``: whether units run as
     layers."""
     carry = CARRY_LAST if k1 == k2 else CARRY_FORWARD
-    text = LOOP.replace("{join}", JOIN if layers else "").replace("{losses}", "TARGETS" if layers else "LOSSES")
+    text = (
+        LOOP.replace("{join}", JOIN if layers else "")
+        .replace("{begin}", BEGIN)
+        .replace("{losses}", "TARGETS" if layers else "LOSSES")
+    )
     text = text.replace("{carry}", carry).replace("{xp}", xp)
     return text.replace("{k1}", str(k1)).replace("{k2}", str(k2))
 
