@@ -29,8 +29,10 @@ from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
 from codegen.printers.c_support import common_text, core_text
 from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
+from codegen.printers.sweep import SweepPrinter, SweepText
 from codegen.printers.views import wrapped
 from codegen.program import Program
+from codegen.sweep import Contract, Sweep
 from codegen.walk import statements_in, targets_of
 
 PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
@@ -90,7 +92,7 @@ class CPrinter(NumPyPrinter):
         after: list[Statement] = []  # totals of what the run computes: they come after it
 
         def finish() -> None:
-            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul | SparseMatMul) for each in run)
+            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul | SparseMatMul | Sweep) for each in run)
             result.extend(self._call(run) if worth else super(CPrinter, self).lines(run))
             result.extend(super(CPrinter, self).lines(after))
             run.clear()
@@ -113,7 +115,14 @@ class CPrinter(NumPyPrinter):
     def _call(self, run: Sequence[Statement]) -> list[str]:
         name = f"{self.function.name}_{len(self._compiled) + 1}"
         apart = self._held if self.views.stretched else None
-        region = RegionText(name, self.program.dtype, run, self._users, apart)
+        after = []
+        for statement in run:
+            if isinstance(statement, Sweep):
+                self.swept = CarriedText(self, statement)
+                after = ["    sensitivities.time += T"]
+        names = self.swept.name if self.swept is not None else lambda buffer: buffer.name
+        vector_size = self.program.vector_size + self.program.inner_size
+        region = RegionText(name, self.program.dtype, run, self._users, apart, names, vector_size)
         self._held = []
         notes = [note for statement in run for note in self._note(statement.note, "    ")]
         steps = "1" if self.function.name == "stream" else "T"
@@ -122,7 +131,17 @@ class CPrinter(NumPyPrinter):
             about_matrices = [note for statement in apart or () for note in self._note(statement.note, "    ")]
             arguments = self._arguments(region, region.packing)
             self._packing += [*about_matrices, f"    _core.{name}_pack({arguments}, 1, batch)"]
-        return [*notes, f"    _core.{name}({self._arguments(region, region.lines)}, {steps}, batch)"]
+        call = f"    _core.{name}({self._arguments(region, region.lines)}, {steps}, batch)"
+        return [*notes, *self._set_carried(region), call, *after]
+
+    def _set_carried(self, region: RegionText) -> list[str]:
+        """What a sweep carries from call to call, as the end of the table: the caller's arrays, and the time."""
+        carried = list(region.places.carried.values())
+        if not carried:
+            return []
+        table = f"work.memory_{len(self._compiled)}"
+        numbers = [each if each.endswith(".time") else f"_address({each})" for each in carried]
+        return [f"    {table}[-{len(carried)}:] = (", *wrapped(numbers, 8), "    )"]
 
     def lines_of_weights(self, statements: Sequence[Statement]) -> list[str]:
         """What C can do of them, after the rest, stands in the function that packs matrices."""
@@ -148,7 +167,8 @@ class CPrinter(NumPyPrinter):
         """What that one of a region's functions which has these lines is given, but for the lengths."""
         used = words_of(lines)
         vectors = [f"_address({PASSED[storage]})" if name in used else "None" for storage, name in VECTORS.items()]
-        held = region.places.memory or region.places.scratch or region.places.tables
+        places = region.places
+        held = places.memory or places.scratch or places.tables or places.carried
         table = f"work.memory_{len(self._compiled)}" if held else "None"
         return f"{table}, {', '.join(vectors)}"
 
@@ -196,6 +216,8 @@ class CPrinter(NumPyPrinter):
             arrays += [
                 f"{self.pattern(pattern)}.{sides[back]}.table" for pattern, back in region.places.tables.values()
             ]
+            if region.places.carried:
+                arrays.append(f"more={len(region.places.carried)}")
             if arrays:
                 lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines
@@ -212,6 +234,28 @@ class CPrinter(NumPyPrinter):
     def _array(self, buffer: Buffer) -> str:
         name = self.views.buffer(buffer)
         return name if buffer.storage == "constant" else f"self.{name}"
+
+
+class CarriedText(SweepText):
+    """What the module around a sweep in C holds for it: the sensitivities; all else is in the table of its region."""
+
+    def __init__(self, printer: SweepPrinter, sweep: Sweep) -> None:
+        super().__init__(printer, sweep)
+        for statement in sweep.body:
+            if isinstance(statement, Contract):
+                self.gradient_name(statement.gradient)
+
+    def allocations(self) -> list[tuple[str, str]]:
+        """None."""
+        return []
+
+    def unpacked(self) -> list[str]:
+        """None."""
+        return []
+
+    def summed(self, xp: str) -> list[str]:
+        """None."""
+        return []
 
 
 def _is_total(statement: Statement) -> bool:

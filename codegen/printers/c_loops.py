@@ -33,9 +33,11 @@ from codegen.printers.c_matmul import GradientText, MatrixText, has_text, operat
 from codegen.printers.c_places import VECTORS, Places, RingPlaces, bracketed, has_rows, rows_of
 from codegen.printers.c_pointwise import PointwiseText, reduce_lines
 from codegen.printers.c_sparse import sparse_lines, turn_lines
+from codegen.printers.c_sweep import SweepCode, is_swept
 from codegen.printers.c_text import comment_lines
 from codegen.printers.loops import shifted
 from codegen.printers.views import bound_text
+from codegen.sweep import RowBuffer, Sweep
 from codegen.walk import statements_in, targets_of
 
 SIGNATURE = """
@@ -51,13 +53,14 @@ def is_compiled(statement: Statement) -> bool:
         return not statement.once
     if isinstance(statement, MatMul):
         return has_text(statement)
-    return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn)
+    return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn) or is_swept(statement)
 
 
 class RegionText:
     """The C function ``name`` for a run of statements. ``users``: how many statements of the function touch a
     buffer, those in loops not counted one by one. Where ``apart`` is given, a function of its own, ``<name>_pack``,
-    computes these statements, which are about matrices, and packs what the others multiply by."""
+    computes these statements, which are about matrices, and packs what the others multiply by. ``swept`` and
+    ``vector_size`` are those of a SweepCode."""
 
     def __init__(
         self,
@@ -66,8 +69,12 @@ class RegionText:
         statements: Sequence[Statement],
         users: Mapping[str, int],
         apart: Sequence[Statement] | None = None,
+        swept: Callable[[RowBuffer], str] = lambda buffer: buffer.name,
+        vector_size: int = 0,
     ) -> None:
         self.name = name
+        self.swept = swept
+        self.vector_size = vector_size
         self.apart = apart is not None
         self.packing: list[str] = []  # the lines of that function
         self.dtype = dtype
@@ -122,6 +129,8 @@ class RegionText:
         table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if each in used]
         tables = enumerate(self.places.tables, start=len(held))
         table += [f"const int *const {each} = (const int *)memory[{k}];" for k, each in tables if each in used]
+        carried = enumerate(self.places.carried, start=len(held) + len(self.places.tables))
+        table += [_carried(each, k) for k, each in carried if each in used]
         words = (*(() if table else ("memory",)), *VECTORS.values(), "T", "batch", *more)
         unused = [word for word in words if word not in used]
         lines = [*(f"(void){word};" for word in unused), *table, *body]
@@ -153,6 +162,9 @@ class RegionText:
         """A statement outside of loops."""
         if isinstance(statement, Loop | Staggered):
             self._loops(statement)
+            return
+        if isinstance(statement, Sweep):
+            self._sweep(statement)
             return
         target = views_of(statement)[0]
         if isinstance(statement, MatMul):
@@ -228,6 +240,14 @@ class RegionText:
         self._phase(ONCE if alone else SHARED, text)
         if gradients and not alone:
             self._phase(SHARED, self._block([], lambda: [each.together() for each in gradients]))
+
+    def _sweep(self, statement: Sweep) -> None:
+        code = SweepCode(statement, self.dtype, self.places, self.swept, self.vector_size)
+        lines = [*_shares(Bound(1)), *code.lines()]
+        self._phase(SHARED, [*comment_lines([statement.note]), "{", *("    " + line for line in lines), "}"])
+        self.operations += code.operations
+        if together := code.together():
+            self._phase(SHARED, together)
 
     def _private(self) -> set[str]:
         return {name for name, count in self.users.items() if count == 1}
@@ -312,6 +332,13 @@ class StepText(RegionText):
     def functions(self) -> list[str]:
         """The names of both."""
         return [self.name, f"{self.name}_pack"]
+
+
+def _carried(name: str, number: int) -> str:
+    """What a call has put into its table: an address, or how many steps were before."""
+    if name == "earlier":
+        return f"const long {name} = (long)(intptr_t)memory[{number}];"
+    return f"real *const {name} = memory[{number}];"
 
 
 def _operations(statement: Statement) -> int:

@@ -28,6 +28,11 @@ HIDDEN void gradient_product(
     long steps, long rows, long left_columns, long right_columns, const real *left, long left_step, long left_stride,
     const real *right, long right_step, long right_stride, real *scratch, real *target, long target_stride, int add);
 
+/* The sum of some numbers. */
+HIDDEN real sum_of(long count, const real *values);
+/* target += matrix @ vector. */
+HIDDEN void add_row_sums(long rows, long columns, const real *matrix, const real *factors, real *target);
+
 struct team {
     long threads, waiting, round, started;
 };

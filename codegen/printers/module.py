@@ -202,7 +202,7 @@ class ModulePrinter(abc.ABC):
         if self.function.name == "jacobian":
             zeros = f"{self.xp}.zeros((T, batch, size, {self._gradient_size}), DTYPE)"
             lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
-            lines += ["    earliest = sensitivities.time + 1"]
+            lines += ["    earliest = sensitivities.time + 1"] if "earliest" in words_of(body) else []
         if self._window:
             lines += [f"    last = {self._no_state}"]
         if self.function.name in ("loss_and_gradient", "window_gradient"):
