@@ -22,6 +22,7 @@ from codegen.ir import (
 )
 from codegen.names import words_of
 from codegen.passes import fuse_pointwise, keep_in_registers, share_buffers, sink_pointwise, stack_products
+from codegen.printers.c_carried import CarriedText
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
@@ -29,10 +30,9 @@ from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
 from codegen.printers.c_support import common_text, core_text
 from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
-from codegen.printers.sweep import SweepPrinter, SweepText
 from codegen.printers.views import wrapped
 from codegen.program import Program
-from codegen.sweep import Contract, Sweep
+from codegen.sweep import Sweep
 from codegen.walk import statements_in, targets_of
 
 PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
@@ -118,11 +118,10 @@ class CPrinter(NumPyPrinter):
         after = []
         for statement in run:
             if isinstance(statement, Sweep):
-                self.swept = CarriedText(self, statement)
+                self.swept = CarriedText(self, statement, len(self._compiled) + 1)
                 after = ["    sensitivities.time += T"]
-        names = self.swept.name if self.swept is not None else lambda buffer: buffer.name
         vector_size = self.program.vector_size + self.program.inner_size
-        region = RegionText(name, self.program.dtype, run, self._users, apart, names, vector_size)
+        region = RegionText(name, self.program.dtype, run, self._users, apart, vector_size)
         self._held = []
         notes = [note for statement in run for note in self._note(statement.note, "    ")]
         steps = "1" if self.function.name == "stream" else "T"
@@ -234,28 +233,6 @@ class CPrinter(NumPyPrinter):
     def _array(self, buffer: Buffer) -> str:
         name = self.views.buffer(buffer)
         return name if buffer.storage == "constant" else f"self.{name}"
-
-
-class CarriedText(SweepText):
-    """What the module around a sweep in C holds for it: the sensitivities; all else is in the table of its region."""
-
-    def __init__(self, printer: SweepPrinter, sweep: Sweep) -> None:
-        super().__init__(printer, sweep)
-        for statement in sweep.body:
-            if isinstance(statement, Contract):
-                self.gradient_name(statement.gradient)
-
-    def allocations(self) -> list[tuple[str, str]]:
-        """None."""
-        return []
-
-    def unpacked(self) -> list[str]:
-        """None."""
-        return []
-
-    def summed(self, xp: str) -> list[str]:
-        """None."""
-        return []
 
 
 def _is_total(statement: Statement) -> bool:

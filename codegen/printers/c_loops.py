@@ -33,11 +33,11 @@ from codegen.printers.c_matmul import GradientText, MatrixText, has_text, operat
 from codegen.printers.c_places import VECTORS, Places, RingPlaces, bracketed, has_rows, rows_of
 from codegen.printers.c_pointwise import PointwiseText, reduce_lines
 from codegen.printers.c_sparse import sparse_lines, turn_lines
-from codegen.printers.c_sweep import SweepCode, is_swept
+from codegen.printers.c_sweep import EARLIER, SweepCode, is_swept
 from codegen.printers.c_text import comment_lines
 from codegen.printers.loops import shifted
 from codegen.printers.views import bound_text
-from codegen.sweep import RowBuffer, Sweep
+from codegen.sweep import Sweep
 from codegen.walk import statements_in, targets_of
 
 SIGNATURE = """
@@ -59,8 +59,8 @@ def is_compiled(statement: Statement) -> bool:
 class RegionText:
     """The C function ``name`` for a run of statements. ``users``: how many statements of the function touch a
     buffer, those in loops not counted one by one. Where ``apart`` is given, a function of its own, ``<name>_pack``,
-    computes these statements, which are about matrices, and packs what the others multiply by. ``swept`` and
-    ``vector_size`` are those of a SweepCode."""
+    computes these statements, which are about matrices, and packs what the others multiply by. ``vector_size``:
+    how many numbers a gradient has, for a sweep."""
 
     def __init__(
         self,
@@ -69,11 +69,9 @@ class RegionText:
         statements: Sequence[Statement],
         users: Mapping[str, int],
         apart: Sequence[Statement] | None = None,
-        swept: Callable[[RowBuffer], str] = lambda buffer: buffer.name,
         vector_size: int = 0,
     ) -> None:
         self.name = name
-        self.swept = swept
         self.vector_size = vector_size
         self.apart = apart is not None
         self.packing: list[str] = []  # the lines of that function
@@ -242,7 +240,7 @@ class RegionText:
             self._phase(SHARED, self._block([], lambda: [each.together() for each in gradients]))
 
     def _sweep(self, statement: Sweep) -> None:
-        code = SweepCode(statement, self.dtype, self.places, self.swept, self.vector_size)
+        code = SweepCode(statement, self.dtype, self.places, self.vector_size)
         lines = [*_shares(Bound(1)), *code.lines()]
         self._phase(SHARED, [*comment_lines([statement.note]), "{", *("    " + line for line in lines), "}"])
         self.operations += code.operations
@@ -336,7 +334,7 @@ class StepText(RegionText):
 
 def _carried(name: str, number: int) -> str:
     """What a call has put into its table: an address, or how many steps were before."""
-    if name == "earlier":
+    if name == EARLIER:
         return f"const long {name} = (long)(intptr_t)memory[{number}];"
     return f"real *const {name} = memory[{number}];"
 

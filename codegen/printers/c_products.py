@@ -197,6 +197,21 @@ void product(
     }
 }
 
+/* The sum of a vector's numbers. */
+INLINE real of_lanes(vector sum)
+{
+    real part[LANES];
+    memcpy(part, &sum, sizeof part);
+    UNROLL
+    for (long width = LANES / 2; width > 0; width /= 2) {
+        UNROLL
+        for (long i = 0; i < width; ++i) {
+            part[i] += part[i + width];
+        }
+    }
+    return part[0];
+}
+
 real sum_of(long count, const real *values)
 {
     enum { CHAINS = 4 };
@@ -215,11 +230,7 @@ real sum_of(long count, const real *values)
     for (; k + LANES <= count; k += LANES) {
         sum[0] += *(const vector *)(values + k);
     }
-    const vector all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    real total = 0;
-    for (long i = 0; i < LANES; ++i) {
-        total += all[i];
-    }
+    real total = of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
     for (; k < count; ++k) {
         total += values[k];
     }
@@ -244,10 +255,7 @@ INLINE void row_sums(const int rows, long columns, const real *matrix, const rea
     }
     UNROLL
     for (int i = 0; i < rows; ++i) {
-        real total = 0;
-        for (long lane = 0; lane < LANES; ++lane) {
-            total += sum[i][lane];
-        }
+        real total = of_lanes(sum[i]);
         for (long rest = k; rest < columns; ++rest) {
             total += factors[rest] * matrix[i * columns + rest];
         }

@@ -7,8 +7,6 @@ steps before this call, stand at the end of the function's table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from codegen.blocks import BlockSweep
 from codegen.ir import Statement, View
 from codegen.passes.fuse_pointwise import memory_of
@@ -31,7 +29,8 @@ from codegen.sweep import (
     Sweep,
 )
 
-CARRIED = "sensitivities"  # the Python name of what holds the buffers with a past
+EARLIER, SUMS = "earlier", "all_sums"  # how many steps were before this call; what the threads add up
+ALIGNED = 16  # numbers
 
 
 def is_swept(statement: Statement) -> bool:
@@ -39,18 +38,20 @@ def is_swept(statement: Statement) -> bool:
     return isinstance(statement, Sweep) and not isinstance(statement, BlockSweep)
 
 
-class SweepCode:
-    """The lines of a sweep. ``carried_name`` gives the attribute that holds a buffer with a past; ``vector_size``: how
-    many numbers the gradient has."""
+def places_of(sweep: Sweep) -> tuple[list[tuple[RowBuffer, int]], int]:
+    """Where the buffers with a past lie, one after the other, in numbers of each sequence, and how many there are."""
+    places, size = [], 0
+    for buffer in sweep.buffers().values():
+        if buffer.slots > 1:
+            places.append((buffer, size))
+            size += -(-buffer.slots * buffer.rows * buffer.columns // ALIGNED) * ALIGNED
+    return places, size
 
-    def __init__(
-        self,
-        sweep: Sweep,
-        dtype: str,
-        places: Places,
-        carried_name: Callable[[RowBuffer], str],
-        vector_size: int,
-    ) -> None:
+
+class SweepCode:
+    """The lines of a sweep. ``vector_size``: how many numbers the gradient has."""
+
+    def __init__(self, sweep: Sweep, dtype: str, places: Places, vector_size: int) -> None:
         self.sweep = sweep
         self.dtype = dtype
         self.places = places
@@ -61,18 +62,17 @@ class SweepCode:
         self.before: list[str] = []  # what is done once
         self.packed: set[str] = set()  # the matrices that are packed as they are now
         self.sums = ""  # what a thread adds up
-        for buffer in sweep.buffers().values():
-            if buffer.slots > 1:
-                places.carried[self._base(buffer)] = f"{CARRIED}.{carried_name(buffer)}"
-        self.clock = places.names.name("time of a sweep", "earlier")
-        places.carried[self.clock] = f"{CARRIED}.time"
+        self.carried = places.names.name("sensitivities", "sensitivities")
+        self.starts = {buffer.name: start for buffer, start in places_of(sweep)[0]}
+        if self.starts:
+            places.carried |= {self.carried: "sensitivities.values", EARLIER: "sensitivities.time"}
 
     def lines(self) -> list[str]:
         """The loops over sequences and steps."""
         self.places.pointers, self.places.origin = {}, "sequence"
         body = [line for statement in self.sweep.body for line in self._statement(statement)]
         self.places.origin = "from"
-        now = [f"const long now = {self.clock} + t;"] if self.slots else []
+        now = [f"const long now = {EARLIER} + t;"] if any("now" in line for line in self.slots.values()) else []
         step = [*now, *self.slots.values(), *self.places.pointers.values(), *body]
         return [
             *self.own.values(),
@@ -88,19 +88,17 @@ class SweepCode:
         """After the loops: the threads' sums become one."""
         if not self.sums:
             return []
-        size, partial = self.vector_size, self.places.names.name("partial sums of a sweep", "partial_sums")
-        call = f"add_partial_sums({size}, 1, {self._swept()}, 1, {partial}, thread, team);"
+        size = self.vector_size
+        call = f"add_partial_sums({size}, 1, {SUMS}, 1, {SUMS} + {size}, thread, team);"
         return ["if (team->threads > 1) {", f"    {call}", "}"]
 
     # Where things lie.
 
     def _base(self, buffer: RowBuffer) -> str:
-        return self.places.names.name(("carried", buffer.name), f"{buffer.name[:50]}_data")
-
-    def _swept(self) -> str:
-        """The array that the caller gave for the gradient."""
-        name = self.places.names.name("what a sweep adds up", "swept")
-        self.places.carried[name] = "swept"
+        """The pointer to a buffer with a past, of all sequences."""
+        name = self.places.names.name(("carried", buffer.name), f"{buffer.name[:50]}_data")
+        start = self.starts[buffer.name]
+        self.own[name] = f"real *const {name} = {self.carried}{f' + {start} * batch' if start else ''};"
         return name
 
     def _row(self, view: RowView) -> str:
@@ -127,16 +125,12 @@ class SweepCode:
         return name
 
     def _sums(self) -> str:
-        """The pointer to the gradient that a thread adds up: the first thread's is what the caller gave."""
+        """The pointer to the gradient that a thread adds up."""
         if not self.sums:
-            size, swept = self.vector_size, self._swept()
-            partial = self.places.names.name("partial sums of a sweep", "partial_sums")
-            self.places.scratch[partial] = (size, "others")
+            self.places.scratch[SUMS] = (self.vector_size, "each")
             self.sums = self.places.names.name("sums of a sweep", "sums")
-            self.own[self.sums] = (
-                f"real *const {self.sums} = thread == 0 ? {swept} : {partial} + (thread - 1) * {size};"
-            )
-            self.before += ["if (thread > 0) {", f"    memset({self.sums}, 0, {size} * sizeof(real));", "}"]
+            self.own[self.sums] = f"real *const {self.sums} = {SUMS} + thread * {self.vector_size};"
+            self.before.append(f"memset({self.sums}, 0, {self.vector_size} * sizeof(real));")
         return self.sums
 
     # Statements.

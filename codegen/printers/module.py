@@ -209,7 +209,8 @@ class ModulePrinter(abc.ABC):
             if "parameters" in self.program.wrt:
                 lines += self._empty_gradient()
             if self.swept is not None:
-                lines += ["    last = {}", f"    swept = {self.xp}.zeros({self._gradient_size}, DTYPE)"]
+                lines += ["    last = {}"]
+                lines += [f"    {line}" for line in self.swept.empty_sums(self.xp, self._gradient_size)]
             zeros = f"{self.xp}.zeros"
             if "inputs" in self.program.wrt:
                 lines += [
