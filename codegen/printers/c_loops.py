@@ -79,6 +79,7 @@ class RegionText:
         self.users = users
         self.places = self._places()
         self.operations = 0  # of one step of one sequence
+        self.sweeps = False  # whether each sequence has matrices of its own
         self.phases: list[tuple[str, list[str]]] = []
         for statement in apart or ():
             self._prepare(self._block([], lambda each=statement: self._inner(each)))  # type: ignore[misc]
@@ -97,7 +98,9 @@ class RegionText:
             body += [*(["meet(team);"] if number else []), *(first if kind == ONCE else lines)]
         part = f"{self.name}_part"
         threads = "const long thread, struct team *team"
-        start = f"run_team({part}, memory, parameters, direction, gradient, T, batch, {float(self.operations)});"
+        passed = "memory, parameters, direction, gradient, T, batch"
+        least_rows = 1 if self.sweeps else "LEAST_ROWS"
+        start = f"run_team({part}, {passed}, {float(self.operations)}, {least_rows});"
         functions = [
             self._function(f"static void {part}({SIGNATURE}, {threads})", body, ["thread", "team"]),
             self._function(f"void {self.name}({SIGNATURE})", [start], []),
@@ -244,6 +247,7 @@ class RegionText:
         lines = [*_shares(Bound(1)), *code.lines()]
         self._phase(SHARED, [*comment_lines([statement.note]), "{", *("    " + line for line in lines), "}"])
         self.operations += code.operations
+        self.sweeps = True
         if together := code.together():
             self._phase(SHARED, together)
 

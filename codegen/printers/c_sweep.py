@@ -121,7 +121,7 @@ class SweepCode:
         if name not in self.own:
             all_threads = self.places.names.name(("of all threads", name), f"all_{name}")
             self.places.scratch[all_threads] = (size, "each")
-            self.own[name] = f"real *const {name} = {all_threads} + thread * {size};"
+            self.own[name] = f"real *const {name} = {all_threads} + thread{f' * {size}' if size > 1 else ''};"
         return name
 
     def _sums(self) -> str:
@@ -211,8 +211,7 @@ class SweepCode:
             from_row = index_text((columns, "j"), (1, "column"), start=0)
             jacobian = self._row(statement.jacobian)
             added = [factor, *_loop("column", columns, [f"{target}[{row}] += factor * {jacobian}[{from_row}];"])]
-        inner = ["INDEPENDENT", f"for (long j = 0; j < {units}; ++j) {{", *_indented(added), "}"]
-        return [*lines, f"for (long i = 0; i < {rows}; ++i) {{", *_indented(inner), "}"]
+        return [*lines, *_loop("i", rows, _loop("j", units, added), False)]
 
     def _sum(self, statement: RowSum) -> list[str]:
         buffer, sign = statement.source.buffer, "+=" if statement.accumulate else "="
@@ -280,6 +279,7 @@ class SweepCode:
         buffer, target = statement.target.buffer, self._row(statement.target)
         rows, columns = buffer.rows, buffer.columns
         values: dict[object, str] = {}
+        before: list[str] = []
         of_row: list[str] = []
         lines: list[str] = []
         flat = rows == 1 or all(self._is_flat(operand, rows, columns) for _, operand in statement.operands)
@@ -289,6 +289,10 @@ class SweepCode:
                 values[symbol] = f"{self._row_of(operand)}[element]"
                 continue
             text = self._element(operand)
+            if isinstance(operand, RowView) and operand.diagonal and rows > 1:  # its numbers lie apart
+                diagonal = self._of_thread(("diagonal", text), f"diagonal_of_{self._row(operand)}", columns)
+                before += _loop("column", columns, [f"{diagonal}[column] = {text};"])
+                text = f"{diagonal}[column]"
             if columns > 1 and "column" not in text:  # the columns share it
                 name = f"value_{len(of_row) + 1}"
                 of_row.append(f"const real {name} = {text};")
@@ -302,14 +306,17 @@ class SweepCode:
         value = CExpression(values, self.dtype, hold, SPELLED).text(statement.expression)
         sign = "+=" if statement.accumulate else "="
         self.operations += 4 * rows * columns
+        if rows * columns == 1:
+            written = [*lines, f"{target}[0] {sign} {value};"]
+            return ["{", *_indented(written), "}"] if lines else written
         if flat:
             result = _loop(column, rows * columns, [*lines, f"{target}[{column}] {sign} {value};"])
             return ["{", *_indented([*of_row, *result]), "}"] if of_row else result
         place = index_text((columns, "row"), (1, "column" if columns > 1 else ""), start=0)
         written = [*lines, f"{target}[{place}] {sign} {value};"]
         if columns == 1:
-            return _loop("row", rows, written)
-        return _loop("row", rows, [*of_row, *_loop("column", columns, written)], False)
+            return [*before, *_loop("row", rows, written)]
+        return [*before, *_loop("row", rows, [*of_row, *_loop("column", columns, written)], False)]
 
     def _is_flat(self, operand: Operand, rows: int, columns: int) -> bool:
         """Whether it is a matrix that lies as the target does."""
@@ -348,14 +355,14 @@ class SweepCode:
         height, width = view.rows[1] - view.rows[0], view.columns
         row, column = ("column", "row") if view.transposed else ("row", "column")
         pointer = self.places.hold(view.buffer)
-        return f"{pointer}[{index_text((stride, row if height > 1 else ''), (1, column if width > 1 else ''), start=start)}]"
+        terms = (stride, row if height > 1 else ""), (1, column if width > 1 else "")
+        return f"{pointer}[{index_text(*terms, start=start)}]"
 
 
 def _loop(variable: str, count: int, body: list[str], independent: bool = True) -> list[str]:
     """A loop; ``independent``: its turns do not read what others write, and it is worth a vector."""
     if count == 1:
-        lines = [f"const long {variable} = 0;"] if any(variable in line for line in body) else []
-        return ["{", *_indented([*lines, *body]), "}"]
+        return ["{", *_indented([f"const long {variable} = 0;", *body]), "}"]
     head = f"for (long {variable} = 0; {variable} < {count}; ++{variable}) {{"
     return [*(["INDEPENDENT"] if independent else []), head, *_indented(body), "}"]
 
