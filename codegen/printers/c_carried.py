@@ -31,7 +31,7 @@ class CarriedText(SweepText):
 
     def empty_sums(self, xp: str, size: str) -> list[str]:
         """The first thread's sums, which C begins at 0."""
-        return [f"swept = work.{SUMS}_{self.number}[:{size}]"] if self.gradients else []
+        return [f"    swept = work.{SUMS}_{self.number}[:{size}]"] if self.gradients else []
 
     def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
         """The sensitivities lie one after the other in one array, so that a call passes one address."""

@@ -209,8 +209,7 @@ class ModulePrinter(abc.ABC):
             if "parameters" in self.program.wrt:
                 lines += self._empty_gradient()
             if self.swept is not None:
-                lines += ["    last = {}"]
-                lines += [f"    {line}" for line in self.swept.empty_sums(self.xp, self._gradient_size)]
+                lines += ["    last = {}", *self.swept.empty_sums(self.xp, self._gradient_size)]
             zeros = f"{self.xp}.zeros"
             if "inputs" in self.program.wrt:
                 lines += [

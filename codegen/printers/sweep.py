@@ -134,7 +134,7 @@ class SweepText:
 
     def empty_sums(self, xp: str, size: str) -> list[str]:
         """What the sweep adds up, before its first step."""
-        return [f"swept = {xp}.zeros({size}, DTYPE)"]
+        return [f"    swept = {xp}.zeros({size}, DTYPE)"]
 
     def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
         """The class whose instances hold the sensitivities from step to step."""
