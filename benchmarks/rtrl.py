@@ -5,6 +5,7 @@
 Dense: a layer that feeds itself, loss with gradient over T steps, float32, on one pinned thread and on all cores.
 Diagonal: each unit feeds only itself; time against the number of parameters, with the exponent of the fit.
 Online: resident memory of a process after warm-up and after many calls of step_and_gradient.
+Both with the backends "numpy" and "c".
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ DIAGONAL_UNITS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 DIAGONAL_STEPS = 20
 OVERHEAD_FACTOR = 3.0  # the fit starts at the first size that takes so many times as long as the smallest
 ONLINE_STEPS, WARM_UP = 100_000, 1_000
+ONLINE_RULES: tuple[tuple[str, dict[str, int]], ...] = (("rtrl", {}), ("uoro", {}), ("tbptt", {"k1": 5, "k2": 10}))
+BACKENDS = ("numpy", "c")
 
 
 class Shape(NamedTuple):
@@ -92,11 +95,12 @@ def handwritten_sliding(shape: Shape) -> dict[str, Task]:
     return _handwritten(SlidingRTRL, shape)
 
 
-def emitted(shape: Shape) -> dict[str, Task]:
+def emitted(shape: Shape, backend: str = "numpy") -> dict[str, Task]:
     import rnngraph as rg
 
     weights, x, target = make_problem(shape)
-    kernel = rg.compile(recurrent_graph(shape.I, shape.H), loss="mse", method="rtrl", dtype="float32")
+    graph = recurrent_graph(shape.I, shape.H)
+    kernel = rg.compile(graph, loss="mse", method="rtrl", dtype="float32", backend=backend)
     params = kernel.init(seed=0)
     for name, rows in (("W", slice(shape.I)), ("R", slice(shape.I, -1)), ("b", -1)):
         params[name][...] = weights[rows]
@@ -107,6 +111,10 @@ def emitted(shape: Shape) -> dict[str, Task]:
         return [loss, np.concatenate([gradient["W"], gradient["R"], gradient["b"][None]])]
 
     return {TASK: Task(lambda: kernel.loss_and_gradient(params, inputs, targets), read)}
+
+
+def emitted_c(shape: Shape) -> dict[str, Task]:
+    return emitted(shape, "c")
 
 
 def _jax(propagation: str, shape: Shape) -> dict[str, Task]:
@@ -206,6 +214,7 @@ COMPETITORS = (
     Competitor("hand-written, blocks", handwritten_blocks),
     Competitor("hand-written, sliding", handwritten_sliding),
     Competitor("rnngraph numpy", emitted),
+    Competitor("rnngraph c", emitted_c),
     Competitor("jax einsum", jax_einsum),
     Competitor("jax add", jax_add),
     Competitor("jax after", jax_after),
@@ -219,36 +228,47 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
 
 
-def time_diagonal(quick: bool) -> list[tuple[int, int, float]]:
-    """(units, parameters, median milliseconds a step) for growing diagonal layers; the sizes take turns."""
+def time_diagonal(quick: bool) -> list[tuple[int, int, float, float]]:
+    """(units, parameters, median milliseconds a step with NumPy, with C) for growing diagonal layers; the sizes take
+    turns."""
     import rnngraph as rg
 
-    runs: list[tuple[int, int, Callable[[], Any], list[float]]] = []
+    runs: list[tuple[int, int, list[Callable[[], Any]], list[list[float]]]] = []
     random = np.random.default_rng(0)
     x = random.standard_normal((DIAGONAL_STEPS, 8, 8)).astype(np.float32)
     y = random.standard_normal((DIAGONAL_STEPS, 8, 4)).astype(np.float32)
     for units in DIAGONAL_UNITS[:4] if quick else DIAGONAL_UNITS:
-        kernel = rg.compile(diagonal_graph(8, units, 4), loss="mse", method="rtrl", dtype="float32")
-        params = kernel.init(seed=0)
+        calls: list[Callable[[], Any]] = []
+        for backend in BACKENDS:
+            graph = diagonal_graph(8, units, 4)
+            kernel = rg.compile(graph, loss="mse", method="rtrl", dtype="float32", backend=backend)
+            params = kernel.init(seed=0)
 
-        def run(kernel: Any = kernel, params: Any = params) -> Any:
-            return kernel.loss_and_gradient(params, {"x": x}, {"y": y})
+            def run(kernel: Any = kernel, params: Any = params) -> Any:
+                return kernel.loss_and_gradient(params, {"x": x}, {"y": y})
 
-        runs.append((units, params.vector.size, run, []))
+            calls.append(run)
+        runs.append((units, params.vector.size, calls, [[] for _ in calls]))
     for _ in range(3 if quick else 15):
-        for _, _, run, times in runs:
-            run()  # brings caches back from the size before
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-    return [(units, size, 1e3 * statistics.median(times) / DIAGONAL_STEPS) for units, size, _, times in runs]
+        for _, _, calls, all_times in runs:
+            for call, times in zip(calls, all_times, strict=True):
+                call()  # brings caches back from the one before
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+    rows = []
+    for units, size, _, all_times in runs:
+        of_numpy, of_c = (1e3 * statistics.median(times) / DIAGONAL_STEPS for times in all_times)
+        rows.append((units, size, of_numpy, of_c))
+    return rows
 
 
-def run_online(method: str, options: dict[str, int], steps: int) -> tuple[float, float, float]:
+def run_online(method: str, options: dict[str, int], backend: str, steps: int) -> tuple[float, float, float]:
     """Resident memory after warm-up and at the end, in MB, and microseconds a step, of ``steps`` online steps."""
     import rnngraph as rg
 
-    kernel = rg.compile(recurrent_graph(4, 16), loss="mse", method=method, dtype="float32", **options)
+    graph = recurrent_graph(4, 16)
+    kernel = rg.compile(graph, loss="mse", method=method, dtype="float32", backend=backend, **options)
     params, state = kernel.init(seed=0), None
     random = np.random.default_rng(0)
     data = [(random.standard_normal((1, 4)), random.standard_normal((1, 16))) for _ in range(64)]
@@ -291,17 +311,20 @@ def scaling(parts: Sequence[str], quick: bool) -> None:
             data["diagonal"] = {"rows": rows, "fitted": [row[0] for row in long], "exponent": fitted}
             lines += ["", f"Diagonal RTRL (batch 8, 8 inputs, 4 outputs, float32), T={DIAGONAL_STEPS}, 1 (pinned)."]
             lines += [f"Exponent of time against parameters from {long[0][0]} units on: {fitted:.2f}.", ""]
-            lines += ["units | parameters | ms a step", "--- | --- | ---"]
-            lines += [f"{units} | {size} | {ms:.4g}" for units, size, ms in rows]
+            lines += ["units | parameters | ms a step | with C", "--- | --- | --- | ---"]
+            lines += [f"{units} | {size} | {of_numpy:.4g} | {of_c:.4g}" for units, size, of_numpy, of_c in rows]
         if "online" in parts:
             lines += ["", f"Online, {steps} steps of step_and_gradient (batch 1, 4 inputs, 16 units).", ""]
-            lines += ["rule | MB after warm-up | MB at the end | microseconds a step", "--- | --- | --- | ---"]
+            lines += ["rule | backend | MB after warm-up | MB at the end | microseconds a step"]
+            lines += ["--- | --- | --- | --- | ---"]
             data["online"] = []
-            for method, options in (("rtrl", {}), ("tbptt", {"k1": 5, "k2": 10})):
-                with context.Pool(1) as pool:
-                    first, last, each = pool.apply(run_online, (method, options, steps))
-                data["online"].append({"method": method, "after_warm_up": first, "end": last, "microseconds": each})
-                lines.append(f"{method} | {first:.2f} | {last:.2f} | {each:.1f}")
+            for method, options in ONLINE_RULES:
+                for backend in BACKENDS:
+                    with context.Pool(1) as pool:
+                        first, last, each = pool.apply(run_online, (method, options, backend, steps))
+                    row = {"method": method, "backend": backend, "after_warm_up": first, "end": last}
+                    data["online"].append(row | {"microseconds": each})
+                    lines.append(f"{method} | {backend} | {first:.2f} | {last:.2f} | {each:.1f}")
     lines += ["", ", ".join(f"{name} {value}" for name, value in machine.items())]
     print("\n".join(lines))
     if not quick and set(parts) >= {"diagonal", "online"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -96,7 +97,7 @@ class Program:
             order[parameter.places()] = places[parameter.name].places()
         return order
 
-    @property
+    @cached_property
     def online(self) -> bool:
         """Whether its gradient goes forward in time."""
         return any(isinstance(statement, Opaque) for function in self.functions for statement in function.body)

@@ -22,6 +22,7 @@ from codegen.ir import (
 )
 from codegen.names import words_of
 from codegen.passes import fuse_pointwise, keep_in_registers, share_buffers, sink_pointwise, stack_products
+from codegen.printers.c_carried import CarriedText
 from codegen.printers.c_library import IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
@@ -31,6 +32,7 @@ from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
 from codegen.printers.views import wrapped
 from codegen.program import Program
+from codegen.sweep import Sweep
 from codegen.walk import statements_in, targets_of
 
 PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
@@ -90,7 +92,7 @@ class CPrinter(NumPyPrinter):
         after: list[Statement] = []  # totals of what the run computes: they come after it
 
         def finish() -> None:
-            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul | SparseMatMul) for each in run)
+            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul | SparseMatMul | Sweep) for each in run)
             result.extend(self._call(run) if worth else super(CPrinter, self).lines(run))
             result.extend(super(CPrinter, self).lines(after))
             run.clear()
@@ -113,7 +115,13 @@ class CPrinter(NumPyPrinter):
     def _call(self, run: Sequence[Statement]) -> list[str]:
         name = f"{self.function.name}_{len(self._compiled) + 1}"
         apart = self._held if self.views.stretched else None
-        region = RegionText(name, self.program.dtype, run, self._users, apart)
+        after = []
+        for statement in run:
+            if isinstance(statement, Sweep):
+                self.swept = CarriedText(self, statement, len(self._compiled) + 1)
+                after = ["    sensitivities.time += T"]
+        vector_size = self.program.vector_size + self.program.inner_size
+        region = RegionText(name, self.program.dtype, run, self._users, apart, vector_size)
         self._held = []
         notes = [note for statement in run for note in self._note(statement.note, "    ")]
         steps = "1" if self.function.name == "stream" else "T"
@@ -122,7 +130,17 @@ class CPrinter(NumPyPrinter):
             about_matrices = [note for statement in apart or () for note in self._note(statement.note, "    ")]
             arguments = self._arguments(region, region.packing)
             self._packing += [*about_matrices, f"    _core.{name}_pack({arguments}, 1, batch)"]
-        return [*notes, f"    _core.{name}({self._arguments(region, region.lines)}, {steps}, batch)"]
+        call = f"    _core.{name}({self._arguments(region, region.lines)}, {steps}, batch)"
+        return [*notes, *self._set_carried(region), call, *after]
+
+    def _set_carried(self, region: RegionText) -> list[str]:
+        """What a sweep carries from call to call, as the end of the table: the caller's arrays, and the time."""
+        carried = list(region.places.carried.values())
+        if not carried:
+            return []
+        table = f"work.memory_{len(self._compiled)}"
+        numbers = [each if each.endswith(".time") else f"_address({each})" for each in carried]
+        return [f"    {table}[-{len(carried)}:] = (", *wrapped(numbers, 8), "    )"]
 
     def lines_of_weights(self, statements: Sequence[Statement]) -> list[str]:
         """What C can do of them, after the rest, stands in the function that packs matrices."""
@@ -148,7 +166,8 @@ class CPrinter(NumPyPrinter):
         """What that one of a region's functions which has these lines is given, but for the lengths."""
         used = words_of(lines)
         vectors = [f"_address({PASSED[storage]})" if name in used else "None" for storage, name in VECTORS.items()]
-        held = region.places.memory or region.places.scratch or region.places.tables
+        places = region.places
+        held = places.memory or places.scratch or places.tables or places.carried
         table = f"work.memory_{len(self._compiled)}" if held else "None"
         return f"{table}, {', '.join(vectors)}"
 
@@ -196,6 +215,8 @@ class CPrinter(NumPyPrinter):
             arrays += [
                 f"{self.pattern(pattern)}.{sides[back]}.table" for pattern, back in region.places.tables.values()
             ]
+            if region.places.carried:
+                arrays.append(f"more={len(region.places.carried)}")
             if arrays:
                 lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines

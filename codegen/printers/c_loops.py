@@ -34,9 +34,11 @@ from codegen.printers.c_matmul import GradientText, MatrixText, has_text, operat
 from codegen.printers.c_places import VECTORS, Places, RingPlaces, bracketed, has_rows, rows_of
 from codegen.printers.c_pointwise import PointwiseText, reduce_lines
 from codegen.printers.c_sparse import sparse_lines, turn_lines
+from codegen.printers.c_sweep import EARLIER, SweepCode, is_swept
 from codegen.printers.c_text import comment_lines
 from codegen.printers.loops import shifted
 from codegen.printers.views import bound_text
+from codegen.sweep import Sweep
 from codegen.walk import statements_in, targets_of
 
 SIGNATURE = """
@@ -52,13 +54,14 @@ def is_compiled(statement: Statement) -> bool:
         return not statement.once
     if isinstance(statement, MatMul):
         return has_text(statement)
-    return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn)
+    return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn) or is_swept(statement)
 
 
 class RegionText:
     """The C function ``name`` for a run of statements. ``users``: how many statements of the function touch a
     buffer, those in loops not counted one by one. Where ``apart`` is given, a function of its own, ``<name>_pack``,
-    computes these statements, which are about matrices, and packs what the others multiply by."""
+    computes these statements, which are about matrices, and packs what the others multiply by. ``vector_size``:
+    how many numbers a gradient has, for a sweep."""
 
     def __init__(
         self,
@@ -67,14 +70,17 @@ class RegionText:
         statements: Sequence[Statement],
         users: Mapping[str, int],
         apart: Sequence[Statement] | None = None,
+        vector_size: int = 0,
     ) -> None:
         self.name = name
+        self.vector_size = vector_size
         self.apart = apart is not None
         self.packing: list[str] = []  # the lines of that function
         self.dtype = dtype
         self.users = users
         self.places = self._places()
         self.operations = 0  # of one step of one sequence
+        self.sweeps = False  # whether each sequence has matrices of its own
         self.phases: list[tuple[str, list[str]]] = []
         for statement in apart or ():
             self._prepare(self._block([], partial(self._inner, statement)))
@@ -93,7 +99,9 @@ class RegionText:
             body += [*(["meet(team);"] if number else []), *(first if kind == ONCE else lines)]
         part = f"{self.name}_part"
         threads = "const long thread, struct team *team"
-        start = f"run_team({part}, memory, parameters, direction, gradient, T, batch, {float(self.operations)});"
+        passed = "memory, parameters, direction, gradient, T, batch"
+        least_rows = 1 if self.sweeps else "LEAST_ROWS"
+        start = f"run_team({part}, {passed}, {float(self.operations)}, {least_rows});"
         functions = [
             self._function(f"static void {part}({SIGNATURE}, {threads})", body, ["thread", "team"]),
             self._function(f"void {self.name}({SIGNATURE})", [start], []),
@@ -123,6 +131,8 @@ class RegionText:
         table = [f"real *const {each} = memory[{k}];" for k, each in enumerate(held) if each in used]
         tables = enumerate(self.places.tables, start=len(held))
         table += [f"const int *const {each} = (const int *)memory[{k}];" for k, each in tables if each in used]
+        carried = enumerate(self.places.carried, start=len(held) + len(self.places.tables))
+        table += [_carried(each, k) for k, each in carried if each in used]
         words = (*(() if table else ("memory",)), *VECTORS.values(), "T", "batch", *more)
         unused = [word for word in words if word not in used]
         lines = [*(f"(void){word};" for word in unused), *table, *body]
@@ -154,6 +164,9 @@ class RegionText:
         """A statement outside of loops."""
         if isinstance(statement, Loop | Staggered):
             self._loops(statement)
+            return
+        if isinstance(statement, Sweep):
+            self._sweep(statement)
             return
         target = views_of(statement)[0]
         if isinstance(statement, MatMul):
@@ -229,6 +242,15 @@ class RegionText:
         self._phase(ONCE if alone else SHARED, text)
         if gradients and not alone:
             self._phase(SHARED, self._block([], lambda: [each.together() for each in gradients]))
+
+    def _sweep(self, statement: Sweep) -> None:
+        code = SweepCode(statement, self.dtype, self.places, self.vector_size)
+        lines = [*_shares(Bound(1)), *code.lines()]
+        self._phase(SHARED, [*comment_lines([statement.note]), "{", *("    " + line for line in lines), "}"])
+        self.operations += code.operations
+        self.sweeps = True
+        if together := code.together():
+            self._phase(SHARED, together)
 
     def _private(self) -> set[str]:
         return {name for name, count in self.users.items() if count == 1}
@@ -313,6 +335,13 @@ class StepText(RegionText):
     def functions(self) -> list[str]:
         """The names of both."""
         return [self.name, f"{self.name}_pack"]
+
+
+def _carried(name: str, number: int) -> str:
+    """What a call has put into its table: an address, or how many steps were before."""
+    if name == EARLIER:
+        return f"const long {name} = (long)(intptr_t)memory[{number}];"
+    return f"real *const {name} = memory[{number}];"
 
 
 def _operations(statement: Statement) -> int:

@@ -16,6 +16,8 @@ from codegen.printers.views import bound_text
 VECTORS = {"parameter": "parameters", "direction": "direction", "gradient": "gradient"}
 OWN = {"memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector", "thread", "team"} | {
     "first", "last", "chunk", "source", "sum", "largest", "from", "rows", "together", "all", "turn", "turn_rows"
+} | {
+    "sequence", "now", "i", "j", "k", "factor", "earlier", "all_sums"
 }  # fmt: skip
 
 
@@ -33,6 +35,8 @@ class Places:
         self.scratch: dict[str, tuple[int, str]] = {}
         self.steps = 1  # how many the loop that is being written takes at once
         self.tables: dict[str, tuple[Pattern, bool]] = {}  # of sparse products, behind these; whether it is transposed
+        self.carried: dict[str, str] = {}  # behind these, what each call sets: name -> what it is in Python
+        self.origin = "from"  # the first of the rows of a step that the lines being written are about
         # buffers that hold the steps of a chunk -> how many rows of a chunk at least, the steps that the loop takes
         self.chunked: dict[str, tuple[int, int]] = {}
         self.pointers: dict[str, str] = {}  # name -> its declaration, for the block that is being written
@@ -70,10 +74,10 @@ class Places:
         if view.buffer.name in self.chunked:
             rows = self.rows
             steps = f"({t} - first) * {rows}" if t != "first" else ""
-            terms = [*(["chunk * from"] if self.shared else []), *([steps] if steps else [])]
+            terms = [*([f"chunk * {self.origin}"] if self.shared else []), *([steps] if steps else [])]
         else:
             steps = self._steps(view, t)
-            terms = [*([f"{steps} * batch"] if steps != "0" else []), *(["from"] if self.shared else [])]
+            terms = [*([f"{steps} * batch"] if steps != "0" else []), *([self.origin] if self.shared else [])]
         text = " + ".join(terms) or "0"
         return f"({text})" if len(terms) > 1 else text
 

@@ -197,6 +197,83 @@ void product(
     }
 }
 
+/* The sum of a vector's numbers. */
+INLINE real of_lanes(vector sum)
+{
+    real part[LANES];
+    memcpy(part, &sum, sizeof part);
+    UNROLL
+    for (long width = LANES / 2; width > 0; width /= 2) {
+        UNROLL
+        for (long i = 0; i < width; ++i) {
+            part[i] += part[i + width];
+        }
+    }
+    return part[0];
+}
+
+real sum_of(long count, const real *values)
+{
+    enum { CHAINS = 4 };
+    vector sum[CHAINS];
+    UNROLL
+    for (int i = 0; i < CHAINS; ++i) {
+        sum[i] = (vector){0};
+    }
+    long k = 0;
+    for (; k + CHAINS * LANES <= count; k += CHAINS * LANES) {
+        UNROLL
+        for (int i = 0; i < CHAINS; ++i) {
+            sum[i] += *(const vector *)(values + k + i * LANES);
+        }
+    }
+    for (; k + LANES <= count; k += LANES) {
+        sum[0] += *(const vector *)(values + k);
+    }
+    real total = of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (; k < count; ++k) {
+        total += values[k];
+    }
+    return total;
+}
+
+/* `rows` sums of products, at the same time. */
+INLINE void row_sums(const int rows, long columns, const real *matrix, const real *factors, real *target)
+{
+    vector sum[4];
+    UNROLL
+    for (int i = 0; i < rows; ++i) {
+        sum[i] = (vector){0};
+    }
+    long k = 0;
+    for (; k + LANES <= columns; k += LANES) {
+        const vector factor = *(const vector *)(factors + k);
+        UNROLL
+        for (int i = 0; i < rows; ++i) {
+            sum[i] += factor * *(const vector *)(matrix + i * columns + k);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < rows; ++i) {
+        real total = of_lanes(sum[i]);
+        for (long rest = k; rest < columns; ++rest) {
+            total += factors[rest] * matrix[i * columns + rest];
+        }
+        target[i] += total;
+    }
+}
+
+void add_row_sums(long rows, long columns, const real *matrix, const real *factors, real *target)
+{
+    long row = 0;
+    for (; row + 4 <= rows; row += 4) {
+        row_sums(4, columns, matrix + row * columns, factors, target + row);
+    }
+    for (; row < rows; ++row) {
+        row_sums(1, columns, matrix + row * columns, factors, target + row);
+    }
+}
+
 /* Rows of a part of the right side in panels of `height` rows, of which the first is row `at`. */
 static void pack_rows(
     real *packed, long height, long at, const real *matrix, long rows, long columns, long stride)

@@ -28,6 +28,14 @@ HIDDEN void gradient_product(
     long steps, long rows, long left_columns, long right_columns, const real *left, long left_step, long left_stride,
     const real *right, long right_step, long right_stride, real *scratch, real *target, long target_stride, int add);
 
+/* The sum of some numbers. */
+HIDDEN real sum_of(long count, const real *values);
+/* target += matrix @ vector. */
+HIDDEN void add_row_sums(long rows, long columns, const real *matrix, const real *factors, real *target);
+
+#ifndef LEAST_ROWS
+#define LEAST_ROWS 8 /* of the batch, for each thread of a function that multiplies them by a matrix */
+#endif
 struct team {
     long threads, waiting, round, started;
 };
@@ -36,7 +44,7 @@ typedef void part_function(
     struct team *team);
 HIDDEN void run_team(
     part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
-    long batch, double operations);
+    long batch, double operations, long least_rows);
 HIDDEN void meet(struct team *team);
 HIDDEN void add_partial_sums(
     long rows, long columns, real *target, long target_stride, const real *partial, long thread, struct team *team);

@@ -8,9 +8,6 @@ TEAM = r"""
 #ifndef LEAST_WORK
 #define LEAST_WORK 1e7 /* operations that are worth a thread */
 #endif
-#ifndef LEAST_ROWS
-#define LEAST_ROWS 8 /* of the batch, for each thread */
-#endif
 #define MOST_THREADS 256
 
 static long most_threads = 1, busy = 0;
@@ -30,10 +27,11 @@ void meet(struct team *team)
 
 void run_team(
     part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
-    long batch, double operations)
+    long batch, double operations, long least_rows)
 {
     struct team team = {1, 0, 0, 1};
     (void)operations;
+    (void)least_rows;
     part(memory, parameters, direction, gradient, T, batch, 0, &team);
 }
 #else
@@ -84,15 +82,16 @@ static void *run_member(void *argument)
     return NULL;
 }
 
-/* `operations`: of one step of one sequence. Threads that other calls use are not taken. */
+/* `operations`: of one step of one sequence; `least_rows`: of the batch, for each thread. Threads that other calls use
+   are not taken. */
 void run_team(
     part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
-    long batch, double operations)
+    long batch, double operations, long least_rows)
 {
     struct team team = {1, 0, 0, 0};
     const double worth = operations * (double)T * (double)batch / LEAST_WORK;
     long wanted = most_threads;
-    wanted = wanted > batch / LEAST_ROWS ? batch / LEAST_ROWS : wanted;
+    wanted = wanted > batch / least_rows ? batch / least_rows : wanted;
     wanted = (double)wanted > worth ? (long)worth : wanted;
     wanted = wanted < 1 ? 1 : wanted;
     const long others = __atomic_fetch_add(&busy, wanted, __ATOMIC_ACQ_REL);

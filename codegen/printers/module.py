@@ -202,14 +202,14 @@ class ModulePrinter(abc.ABC):
         if self.function.name == "jacobian":
             zeros = f"{self.xp}.zeros((T, batch, size, {self._gradient_size}), DTYPE)"
             lines += [f"    jacobians = {{name: {zeros} for name, size in OUTPUTS.items()}}"]
-            lines += ["    earliest = sensitivities.time + 1"]
+            lines += ["    earliest = sensitivities.time + 1"] if "earliest" in words_of(body) else []
         if self._window:
             lines += [f"    last = {self._no_state}"]
         if self.function.name in ("loss_and_gradient", "window_gradient"):
             if "parameters" in self.program.wrt:
                 lines += self._empty_gradient()
             if self.swept is not None:
-                lines += ["    last = {}", f"    swept = {self.xp}.zeros({self._gradient_size}, DTYPE)"]
+                lines += ["    last = {}", *self.swept.empty_sums(self.xp, self._gradient_size)]
             zeros = f"{self.xp}.zeros"
             if "inputs" in self.program.wrt:
                 lines += [

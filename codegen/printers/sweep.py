@@ -132,9 +132,20 @@ class SweepText:
             lines.append(f"{name} = {start} + {stride} * {down}[:, None] + {across}")
         return lines
 
+    def empty_sums(self, xp: str, size: str) -> list[str]:
+        """What the sweep adds up, before its first step."""
+        return [f"    swept = {xp}.zeros({size}, DTYPE)"]
+
     def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
         """The class whose instances hold the sensitivities from step to step."""
-        return carried_class(xp, [(self.name(buffer), buffer) for buffer in self.carried()], signs)
+        made, starts = [], []
+        for buffer in self.carried():
+            name, shape = self.name(buffer), f"({buffer.slots}, batch, {buffer.rows}, {buffer.columns})"
+            made.append(f"self.{name} = {xp}.zeros({shape}, DTYPE)")
+            starts.append(f"self.{name}[...] = 0.0")
+            if buffer.unit_of is not None:
+                starts += unit_lines(xp, buffer, f"self.{name}")
+        return carried_class(xp, made, starts, signs)
 
     def body(self) -> list[str]:
         """The lines inside the loop, without indentation; the slots of the step first."""
@@ -305,8 +316,15 @@ class SweepText:
         return self.scratch[shape]
 
 
-def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str, int]) -> list[str]:
-    """The class whose instances hold the sensitivities from step to step."""
+def unit_lines(xp: str, buffer: RowBuffer, array: str) -> list[str]:
+    """Before t = 1 a buffer is the unit matrix unless a state of its node is given."""
+    unit = "1.0" if buffer.rows == 1 else f"{xp}.eye({buffer.rows}, dtype=DTYPE)"
+    return [f"if {buffer.unit_of!r} not in given:", f"    {array}[...] = {unit}"]
+
+
+def carried_class(xp: str, made: list[str], starts: list[str], signs: dict[str, int]) -> list[str]:
+    """The class whose instances hold the sensitivities from step to step. ``made``: the lines that make them,
+    ``starts``: those about their values before t = 1."""
     lines = [
         "class Sensitivities:",
         '    """What the learning rule carries from step to step: of each sensitivity the last values, '
@@ -314,10 +332,8 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str
         "",
         "    def __init__(self, _, batch):",
     ]
-    for name, buffer in buffers:
-        shape = f"({buffer.slots}, batch, {buffer.rows}, {buffer.columns})"
-        lines.append(f"        self.{name} = {xp}.zeros({shape}, DTYPE)")
     lines += [
+        *(f"        {line}" for line in made),
         "        self.nbytes = sum(buffer.nbytes for buffer in self.__dict__.values())",
         "        self.batch, self.time = batch, 0",
         *(["        self.signs = {  # where the random signs of each state come from"] if signs else []),
@@ -330,16 +346,7 @@ def carried_class(xp: str, buffers: list[tuple[str, RowBuffer]], signs: dict[str
         "    def start(self, given):",
         '        """Before t = 1; ``given``: the state that is given, by node."""',
         "        self.time = 0",
-    ]
-    for name, buffer in buffers:
-        lines.append(f"        self.{name}[...] = 0.0")
-        if buffer.unit_of is not None:
-            lines.append(f"        if {buffer.unit_of!r} not in given:")
-            if buffer.rows == 1:
-                lines.append(f"            self.{name}[...] = 1.0")
-            else:
-                lines.append(f"            self.{name}[...] = {xp}.eye({buffer.rows}, dtype=DTYPE)")
-    lines += [
+        *(f"        {line}" for line in starts),
         "        return self",
         "",
         "    def copy(self):",
