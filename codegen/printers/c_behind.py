@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from codegen.ir import Bound, Loop, MatMul, Opaque, Span, Statement, Step, View, views_of
 from codegen.overlap import overlap
-from codegen.printers.c_products import MOST_DEPTH
+from codegen.printers.c_products import SUMMED_ROWS
 from codegen.walk import statements_in, targets_of
 
-ROWS = MOST_DEPTH  # of a chunk: what gradient_product takes at once
+ROWS = SUMMED_ROWS  # of a chunk: what gradient_product takes at once
 
 
 @dataclass(frozen=True)

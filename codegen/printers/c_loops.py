@@ -63,6 +63,8 @@ class RegionText:
     computes these statements, which are about matrices, and packs what the others multiply by. ``vector_size``:
     how many numbers a gradient has, for a sweep."""
 
+    backwards = "t & 1"  # when a product of a loop goes from its last columns to the first
+
     def __init__(
         self,
         name: str,
@@ -306,16 +308,19 @@ class RegionText:
             before.append(text.packing())
         split = next((each for each in ahead if each.product is statement), None)
         if split is None:
-            return [*lines, text.call()]
+            return [*lines, text.call(backwards=self.backwards)]
         sums += text.ahead(split)
-        inside = [text.call(part=part, add=True) for part in split.inside]
-        alternatives = ["if (together) {", *("    " + line for line in inside), "} else {", f"    {text.call()}", "}"]
+        inside = [text.call(part, True, self.backwards) for part in split.inside]
+        whole = text.call(backwards=self.backwards)
+        alternatives = ["if (together) {", *("    " + line for line in inside), "} else {", f"    {whole}", "}"]
         return [*lines, *alternatives]
 
 
 class StepText(RegionText):
     """One step of a loop over ring buffers, in which T stands for the number of steps before it; and the function
     ``<name>_pack``, which packs the matrices that the steps multiply by."""
+
+    backwards = "T & 1"
 
     def __init__(self, name: str, dtype: str, loop: Loop) -> None:
         super().__init__(name, dtype, (), {})

@@ -7,7 +7,7 @@ from codegen.overlap import overlap
 from codegen.printers.c_ahead import Ahead
 from codegen.printers.c_behind import Behind, is_gradient
 from codegen.printers.c_places import VECTORS, Places, has_rows
-from codegen.printers.c_products import MOST_DEPTH, padded
+from codegen.printers.c_products import SUMMED_ROWS, padded
 from codegen.printers.c_text import comment_lines
 
 
@@ -54,27 +54,36 @@ class MatrixText:
             return VECTORS[buffer.storage], start + buffer.offset
         return self.places.hold(buffer), start
 
-    def call(self, part: tuple[int, int] | None = None, add: bool | None = None) -> str:
+    def call(self, part: tuple[int, int] | None = None, add: bool | None = None, backwards: str = "0") -> str:
         """The product, or that with a part of the sources."""
         left, target = self.product.left, self.product.target
         add = self.product.accumulate if add is None else add
         places = self.places.place(left), self.places.place(target)
-        return self._call(self.places.count(target), part or (0, left.columns), *places, add)
+        return self._call(self.places.count(target), part or (0, left.columns), *places, add, backwards)
 
     def ahead(self, split: Ahead) -> list[str]:
         """What is summed up ahead for the steps first..last."""
         left, target = self.product.left, self.product.target
         rows = f"(last - first + 1) * {self.places.rows}"
         places = self.places.first(left), self.places.first(target)
-        calls = [self._call(rows, part, *places, number > 0, "\n    ") for number, part in enumerate(split.ahead)]
+        calls = [self._call(rows, part, *places, number > 0, "0", "\n    ") for number, part in enumerate(split.ahead)]
         return [line for call in calls for line in call.split("\n")]
 
-    def _call(self, rows: str, part: tuple[int, int], left: str, target: str, add: bool, before_left: str = " ") -> str:
+    def _call(
+        self,
+        rows: str,
+        part: tuple[int, int],
+        left: str,
+        target: str,
+        add: bool,
+        backwards: str,
+        before_left: str = " ",
+    ) -> str:
         depth, columns = self.product.left.columns, self.product.target.columns
         strides = self.product.left.buffer.columns, self.product.target.buffer.columns
         return (
             f"product({rows}, {part[0]}, {part[1]}, {depth}, {columns},{before_left}{left}, {strides[0]},"
-            f" {self.name}, {target}, {strides[1]}, {int(add)});"
+            f" {self.name}, {target}, {strides[1]}, {int(add)}, {backwards});"
         )
 
 
@@ -87,7 +96,7 @@ class GradientText:
         number = len(places.scratch)
         self.depth, self.columns = product.left.columns, product.right.columns
         self.scratch = places.names.name(("scratch", number), f"scratch_of_gradient_{number}")
-        self.size = MOST_DEPTH * (self.depth + padded(self.columns))
+        self.size = SUMMED_ROWS * (self.depth + padded(self.columns))
         places.scratch[self.scratch] = (self.size, "each")
 
     def _target(self) -> tuple[str, int]:

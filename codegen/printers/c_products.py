@@ -19,8 +19,10 @@ PRODUCTS = r"""
 #endif
 #define LANES ((long)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (2 * LANES) /* columns of a packed matrix that lie together: two vectors */
-#define MOST_DEPTH 256    /* rows of a panel that stay in the first cache */
+#define MOST_DEPTH 288    /* rows of a panel that stay in the first cache */
 #define MOST_ROWS 256     /* rows of the left side that stay in the second */
+#define SUMMED_ROWS 256   /* rows of both sides that a gradient takes at once */
+#define FAR_BYTES (1 << 19) /* a larger matrix does not stay in the second cache: its panels are fetched early */
 typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
 
@@ -37,11 +39,22 @@ typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
 #define IN_REGISTER(vector) (void)(vector)
 #endif
 
+/* Rows of a panel, of a matrix with so many: blocks of nearly the same height, none of a few rows. */
+INLINE long block_depth(long depth)
+{
+    if (depth <= MOST_DEPTH) {
+        return depth;
+    }
+    const long blocks = (depth + MOST_DEPTH - 1) / MOST_DEPTH;
+    return (depth + blocks - 1) / blocks;
+}
+
 /* A matrix in panels, so that a product reads it in order. Element (k, j) lies at k * row + j * column. */
 void pack(real *packed, const real *matrix, long depth, long columns, long row, long column)
 {
-    for (long first = 0; first < depth; first += MOST_DEPTH) {
-        const long last = first + MOST_DEPTH < depth ? first + MOST_DEPTH : depth;
+    const long whole = block_depth(depth);
+    for (long first = 0; first < depth; first += whole) {
+        const long last = first + whole < depth ? first + whole : depth;
         for (long panel = 0; panel < columns; panel += PANEL) {
             for (long k = first; k < last; ++k) {
                 for (long j = panel; j < panel + PANEL; ++j) {
@@ -52,11 +65,13 @@ void pack(real *packed, const real *matrix, long depth, long columns, long row, 
     }
 }
 
-/* rows x PANEL numbers of a product. Few rows are summed in several chains, which need not wait for each other. */
+/* rows x PANEL numbers of a product. Few rows are summed in several chains, which need not wait for each other. Several
+   steps of the sum are written out: where two threads share a core, each decodes half as many instructions. */
 INLINE void tile(
     const int rows, const int chains, long depth, const real *left, long left_stride, const real *panel,
-    real *target, long target_stride, long width, int add, const real *next)
+    real *target, long target_stride, long width, int add)
 {
+    const int at_once = rows > 3 ? 8 : 4;
     vector sum[TILE_ROWS][2];
     UNROLL
     for (int i = 0; i < rows * chains; ++i) {
@@ -64,19 +79,19 @@ INLINE void tile(
         sum[i][1] = (vector){0};
     }
     long k = 0;
-    for (; k + chains <= depth; k += chains) {
-        __builtin_prefetch(next + k * PANEL);
+    for (; k + at_once <= depth; k += at_once) {
         UNROLL
-        for (int chain = 0; chain < chains; ++chain) {
-            vector first = *(const vector *)(panel + (k + chain) * PANEL);
-            vector second = *(const vector *)(panel + (k + chain) * PANEL + LANES);
+        for (int step = 0; step < at_once; ++step) {
+            const int chain = step % chains;
+            vector first = *(const vector *)(panel + (k + step) * PANEL);
+            vector second = *(const vector *)(panel + (k + step) * PANEL + LANES);
             if (rows > 1) {
                 IN_REGISTER(first);
                 IN_REGISTER(second);
             }
             UNROLL
             for (int i = 0; i < rows; ++i) {
-                const real factor = left[i * left_stride + k + chain];
+                const real factor = left[i * left_stride + k + step];
                 sum[chain * rows + i][0] += factor * first;
                 sum[chain * rows + i][1] += factor * second;
             }
@@ -146,41 +161,78 @@ INLINE void wide_tile(long depth, const real *left, const real *panels, long apa
     }
 }
 
-/* target = left @ matrix, or target += left @ matrix with `add`, for the rows from..to - 1 of the packed matrix. */
+/* The product of one row: it has no time to lose before the first panel. `backwards`: the last columns first. Where one
+   product after the other goes there and back, each begins with what the first cache still holds of the matrix. */
+__attribute__((noinline)) static void row_product(
+    long from, long to, long depth, long columns, const real *left, const real *packed, real *target, int add,
+    int backwards)
+{
+    const long whole = block_depth(depth), wide = columns / (TOGETHER * PANEL);
+    const long panels = (columns + PANEL - 1) / PANEL, turns = wide + panels - TOGETHER * wide;
+    for (long first = 0; first < to; first += whole) {
+        const long height = depth - first < whole ? depth - first : whole;
+        const long start = from > first ? from : first;
+        const long part = (to < first + height ? to : first + height) - start;
+        const int sum = add || start > from;
+        for (long number = 0; number < turns && part > 0; ++number) {
+            const long turn = backwards ? turns - 1 - number : number;
+            const long panel = turn < wide ? turn * TOGETHER : turn - wide + TOGETHER * wide;
+            const real *place = packed + panel * height * PANEL + (start - first) * PANEL;
+            if (turn < wide) {
+                wide_tile(part, left + start, place, height * PANEL, target + panel * PANEL, sum);
+            } else {
+                tile(1, 4, part, left + start, 0, place, target + panel * PANEL, 0, columns - panel * PANEL, sum);
+            }
+        }
+        packed += panels * height * PANEL;
+    }
+}
+
+/* target = left @ matrix, or target += left @ matrix with `add`, for the rows from..to - 1 of the packed matrix.
+   `backwards`: for one row. */
 void product(
     long rows, long from, long to, long depth, long columns, const real *left, long left_stride, const real *packed,
-    real *target, long target_stride, int add)
+    real *target, long target_stride, int add, int backwards)
 {
-    const long stripes = (rows + MOST_ROWS - 1) / MOST_ROWS;
+    if (rows == 1) {
+        row_product(from, to, depth, columns, left, packed, target, add, backwards);
+        return;
+    }
+    const long whole = block_depth(depth), stripes = (rows + MOST_ROWS - 1) / MOST_ROWS;
+    const int far = depth * columns * (long)sizeof(real) > FAR_BYTES;
     for (long stripe = 0; stripe < stripes; ++stripe) {
-        const long top = rows * stripe / stripes, bottom = rows * (stripe + 1) / stripes;
+        const long top = stripes == 1 ? 0 : rows * stripe / stripes;
+        const long bottom = stripes == 1 ? rows : rows * (stripe + 1) / stripes;
+        /* Rows are shared out evenly, so that no tile is thin: the first ones have one row more. */
+        const long tiles = (bottom - top + TILE_ROWS - 1) / TILE_ROWS;
+        const long lower = tiles == 1 ? bottom - top : (bottom - top) / tiles, higher = bottom - top - tiles * lower;
         const real *block = packed;
-        for (long first = 0; first < to; first += MOST_DEPTH) {
-            const long height = depth - first < MOST_DEPTH ? depth - first : MOST_DEPTH;
+        for (long first = 0; first < to; first += whole) {
+            const long height = depth - first < whole ? depth - first : whole;
             const long start = from > first ? from : first;
             const long part = (to < first + height ? to : first + height) - start;
             const int sum = add || start > from;
-            long j = 0;
-            if (rows == 1 && part > 0) {
-                for (; columns - j >= TOGETHER * PANEL; j += TOGETHER * PANEL, block += TOGETHER * height * PANEL) {
-                    const real *panels = block + (start - first) * PANEL;
-                    wide_tile(part, left + start, panels, height * PANEL, target + j, sum);
-                }
+            if (part <= 0) {
+                block += (columns + PANEL - 1) / PANEL * PANEL * height;
+                continue;
             }
-            for (; j < columns; j += PANEL, block += height * PANEL) {
+            for (long j = 0; j < columns; j += PANEL, block += height * PANEL) {
                 const real *panel = block + (start - first) * PANEL;
+                const real *source = left + top * left_stride + start;
+                real *place = target + top * target_stride + j;
                 const long width = columns - j;
-                for (long i = top; i < bottom && part > 0;) {
-                    const real *source = left + i * left_stride + start;
-                    real *place = target + i * target_stride + j;
-                    /* Rows left are shared out evenly, so that no tile is thin. */
-                    const long left_rows = bottom - i, tiles = (left_rows + TILE_ROWS - 1) / TILE_ROWS;
-                    const long height_of_tile = (left_rows + tiles - 1) / tiles;
+                for (long number = 0; number < tiles; ++number) {
+                    const long height_of_tile = lower + (number < higher);
+                    if (far) {
+                        const long last = height * (number + 1) / tiles;
+                        for (long k = height * number / tiles; k < last; ++k) {
+                            __builtin_prefetch(block + (height + k) * PANEL, 0, 2);
+                        }
+                    }
                     switch (height_of_tile) {
-#define TILE(rows, chains) \
-    tile(rows, chains, part, source, left_stride, panel, place, target_stride, width, sum, panel + height * PANEL)
+#define TILE(rows, chains) tile(rows, chains, part, source, left_stride, panel, place, target_stride, width, sum)
                     case 1: TILE(1, 4); break;
-                    case 2: TILE(2, 3); break;
+                    case 2: TILE(2, 2); break;
                     case 3: TILE(3, 2); break;
                     case 4: TILE(4, 1); break;
                     case 5: TILE(5, 1); break;
@@ -190,7 +242,8 @@ void product(
                     case 8: TILE(8, 1); break;
 #endif
                     }
-                    i += height_of_tile;
+                    source += height_of_tile * left_stride;
+                    place += height_of_tile * target_stride;
                 }
             }
         }
@@ -318,7 +371,7 @@ static void turn_rows(real *turned, long height, long at, const real *matrix, lo
     }
 }
 
-/* target = left^T @ right, or += with `add`: a sum over `rows` rows each of `steps` steps. `scratch`: MOST_DEPTH rows
+/* target = left^T @ right, or += with `add`: a sum over `rows` rows each of `steps` steps. `scratch`: SUMMED_ROWS rows
    of both sides, those of the right one filled up to whole panels. */
 void gradient_product(
     long steps, long rows, long left_columns, long right_columns, const real *left, long left_step, long left_stride,
@@ -328,9 +381,9 @@ void gradient_product(
     if (left_step == rows * left_stride && right_step == rows * right_stride) {
         rows = all;
     }
-    real *const turned = scratch, *const packed = scratch + MOST_DEPTH * left_columns;
+    real *const turned = scratch, *const packed = scratch + SUMMED_ROWS * left_columns;
     for (long done = 0, step = 0, row = 0; done < all;) {
-        const long height = all - done < MOST_DEPTH ? all - done : MOST_DEPTH;
+        const long height = all - done < SUMMED_ROWS ? all - done : SUMMED_ROWS;
         for (long at = 0; at < height;) {
             const long count = rows - row < height - at ? rows - row : height - at;
             const real *beside = left + step * left_step + row * left_stride;
@@ -346,13 +399,13 @@ void gradient_product(
         }
         product(
             left_columns, 0, height, height, right_columns, turned, height, packed, target, target_stride,
-            add || done > 0);
+            add || done > 0, 0);
         done += height;
     }
 }
 """
 
-MOST_DEPTH = 256  # as in the text: rows of both sides that a gradient's scratch holds
+SUMMED_ROWS = 256  # as in the text: rows of both sides that a gradient's scratch holds
 WIDEST_PANEL = 32  # columns of a panel of the widest vectors that the text knows
 
 

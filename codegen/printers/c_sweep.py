@@ -161,7 +161,8 @@ class SweepCode:
         self.operations += 2 * left.rows * left.columns * target.columns
         call = (
             f"product({left.rows}, 0, {left.columns}, {left.columns}, {target.columns}, {self._row(statement.left)},"
-            f" {left.columns}, {packed}, {self._row(statement.target)}, {target.columns}, {int(statement.accumulate)});"
+            f" {left.columns}, {packed}, {self._row(statement.target)}, {target.columns},"
+            f" {int(statement.accumulate)}, 0);"
         )
         return [*lines, call]
 
