@@ -70,11 +70,12 @@ def test_functions_err_by_few_units_in_the_last_place(name: str, dtype: str, mon
     module._core.run(module._memory(x, y), None, None, None, len(x), 1)
     expected = exact(x.astype(np.longdouble))
     assert float((abs(y - expected) / np.spacing(abs(expected).astype(dtype))).max()) <= most
-    special = np.array([np.nan, np.inf, -np.inf, 0.0, 1e4, -1e4], dtype)
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e4], dtype)
     y = np.empty_like(special)
     module._core.run(module._memory(special, y), None, None, None, len(special), 1)
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(y, exact(special))
+        np.testing.assert_array_equal(np.signbit(y[1:]), np.signbit(exact(special[1:])))
 
 
 @BOTH
@@ -93,23 +94,25 @@ def test_products_of_all_shapes(dtype: str, flags: str, monkeypatch: pytest.Monk
     tolerance = 1e-5 if dtype == "float32" else 1e-13
     for rows, depth, columns in [
         (1, 1, 1), (1, 5, 17), (2, 3, 33), (3, 9, 16), (4, 300, 31), (5, 257, 8), (6, 4, 70), (7, 256, 5), (13, 1, 64),
-        (200, 20, 3), (1, 300, 150), (1, 70, 70), (9, 600, 40), (300, 5, 20),
+        (200, 20, 3), (1, 70, 70), (300, 5, 20),
+        # blocks of a matrix, the last of them lower than the others; one that is far
+        (1, 577, 150), (2, 288, 5), (5, 289, 8), (9, 577, 40), (300, 577, 40), (7, 600, 300),
     ]:  # fmt: skip
         for transposed in (False, True):
             for add in (0, 1):
+                backwards = add != transposed
                 left = rng.normal(size=(rows, depth + 2)).astype(dtype)
                 right = rng.normal(size=(columns, depth) if transposed else (depth, columns)).astype(dtype)
                 target = rng.normal(size=(rows, columns + 3)).astype(dtype)
                 expected = target.copy()
-                start, stop = (0, depth) if add else sorted(rng.integers(0, depth + 1, 2))
+                start, stop = (0, depth) if backwards else sorted(rng.integers(0, depth + 1, 2))
                 product = left[:, start:stop] @ (right.T if transposed else right)[start:stop]
                 if stop > start:
                     expected[:, :columns] = product + add * expected[:, :columns]
                 steps = (1, depth) if transposed else (columns, 1)
-                backwards = add != transposed
                 strides = depth + 2, columns + 3
                 numbers = np.array([depth, columns, *steps, *strides, add, start, stop, backwards], dtype)
-                packed = np.empty(depth * (columns + 32), dtype)
+                packed = np.full(depth * (-(-columns // 32) * 32), np.nan, dtype)
                 memory = module._memory(numbers, left, right, packed, target)
                 module._core.run(memory, None, None, None, rows, 1)
                 np.testing.assert_allclose(target, expected, rtol=0, atol=tolerance * depth**0.5)
@@ -299,7 +302,22 @@ def test_the_saved_module_needs_numpy_and_a_compiler_alone(tmp_path: Path) -> No
     assert ctypes.sizeof(ctypes.c_long) == 8 or os.name == "nt"
 
 
-RESERVED = ("T", "batch", "memory", "row", "column", "element", "x_data", "double", "product", "pack", "real", "t")
+RESERVED = (
+    "T",
+    "batch",
+    "memory",
+    "memory_1",
+    "scratch_of_gradient_1_1",
+    "row",
+    "column",
+    "element",
+    "x_data",
+    "double",
+    "product",
+    "pack",
+    "real",
+    "t",
+)
 
 
 def test_names_of_c_are_no_names_of_nodes() -> None:

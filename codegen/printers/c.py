@@ -28,6 +28,7 @@ from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
 from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
 from codegen.printers.c_support import common_text, core_text
+from codegen.printers.c_sweep import SUMS
 from codegen.printers.loops import LoopText
 from codegen.printers.numpy import NumPyPrinter
 from codegen.printers.views import wrapped
@@ -118,7 +119,7 @@ class CPrinter(NumPyPrinter):
         after = []
         for statement in run:
             if isinstance(statement, Sweep):
-                self.swept = CarriedText(self, statement, len(self._compiled) + 1)
+                self.swept = CarriedText(self, statement, self.scratch(SUMS, len(self._compiled) + 1))
                 after = ["    sensitivities.time += T"]
         vector_size = self.program.vector_size + self.program.inner_size
         region = RegionText(name, self.program.dtype, run, self._users, apart, vector_size)
@@ -138,7 +139,7 @@ class CPrinter(NumPyPrinter):
         carried = list(region.places.carried.values())
         if not carried:
             return []
-        table = f"work.memory_{len(self._compiled)}"
+        table = f"work.{self._table(len(self._compiled))}"
         numbers = [each if each.endswith(".time") else f"_address({each})" for each in carried]
         return [f"    {table}[-{len(carried)}:] = (", *wrapped(numbers, 8), "    )"]
 
@@ -168,7 +169,7 @@ class CPrinter(NumPyPrinter):
         vectors = [f"_address({PASSED[storage]})" if name in used else "None" for storage, name in VECTORS.items()]
         places = region.places
         held = places.memory or places.scratch or places.tables or places.carried
-        table = f"work.memory_{len(self._compiled)}" if held else "None"
+        table = f"work.{self._table(len(self._compiled))}" if held else "None"
         return f"{table}, {', '.join(vectors)}"
 
     def _loop(self, loop: Loop, in_order: bool) -> LoopText:
@@ -197,7 +198,7 @@ class CPrinter(NumPyPrinter):
         """Packed matrices and what gradients are summed up in, too."""
         times = {"one": "", "each": "THREADS * ", "others": "(THREADS - 1) * "}
         packed = [
-            f"        self.{name}_{number} = np.empty({times[whose]}{size}, DTYPE)"
+            f"        self.{self.scratch(name, number)} = np.empty({times[whose]}{size}, DTYPE)"
             for number, region in enumerate(self._compiled, start=1)
             for name, (size, whose) in region.places.scratch.items()
         ]
@@ -210,7 +211,7 @@ class CPrinter(NumPyPrinter):
             lines.append(f"        self.{self._steps(1)} = [(row,) for row in range(ROWS)]")
         for number, region in enumerate(self._compiled, start=1):
             arrays = [self._array(buffer) for buffer in region.places.memory.values()]
-            arrays += [f"self.{name}_{number}" for name in region.places.scratch]
+            arrays += [f"self.{self.scratch(name, number)}" for name in region.places.scratch]
             sides = {True: "backward", False: "forward"}
             arrays += [
                 f"{self.pattern(pattern)}.{sides[back]}.table" for pattern, back in region.places.tables.values()
@@ -218,7 +219,7 @@ class CPrinter(NumPyPrinter):
             if region.places.carried:
                 arrays.append(f"more={len(region.places.carried)}")
             if arrays:
-                lines += [f"        self.memory_{number} = _memory(", *wrapped(arrays, 12), "        )"]
+                lines += [f"        self.{self._table(number)} = _memory(", *wrapped(arrays, 12), "        )"]
         return lines
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
@@ -229,6 +230,14 @@ class CPrinter(NumPyPrinter):
                 chunk = f"max({rows} // batch, 1)" if steps == 1 else f"max({rows} // ({steps} * batch), 1) * {steps}"
                 return [(name, f"np.zeros(({chunk}, batch, {buffer.columns}), DTYPE)")]
         return super().allocation(buffer)
+
+    def _table(self, number: int) -> str:
+        """The workspace's attribute that holds a region's table of addresses."""
+        return self.names.name(("memory", number), f"memory_{number}")
+
+    def scratch(self, name: str, number: int) -> str:
+        """The workspace's attribute that holds what a region has beside its buffers."""
+        return self.names.name(("scratch", name, number), f"{name}_{number}")
 
     def _array(self, buffer: Buffer) -> str:
         name = self.views.buffer(buffer)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from codegen.printers.c_sweep import SUMS, places_of
+from codegen.printers.c_sweep import places_of
 from codegen.printers.sweep import SweepPrinter, SweepText, carried_class, unit_lines
 from codegen.sweep import Contract, Sweep
 
 
 class CarriedText(SweepText):
-    """Prints a sweep that is a part of the C function ``number`` of its Python function."""
+    """Prints a sweep that is a part of a C function, whose threads add up in the workspace's attribute ``sums``."""
 
-    def __init__(self, printer: SweepPrinter, sweep: Sweep, number: int) -> None:
+    def __init__(self, printer: SweepPrinter, sweep: Sweep, sums: str) -> None:
         super().__init__(printer, sweep)
-        self.number = number
+        self.sums = sums
         for statement in sweep.body:
             if isinstance(statement, Contract):
                 self.gradient_name(statement.gradient)
@@ -31,7 +31,7 @@ class CarriedText(SweepText):
 
     def empty_sums(self, xp: str, size: str) -> list[str]:
         """The first thread's sums, which C begins at 0."""
-        return [f"    swept = work.{SUMS}_{self.number}[:{size}]"] if self.gradients else []
+        return [f"    swept = work.{self.sums}[:{size}]"] if self.gradients else []
 
     def carried_class(self, xp: str, signs: dict[str, int]) -> list[str]:
         """The sensitivities lie one after the other in one array, so that a call passes one address."""

@@ -66,7 +66,7 @@ def _load_core():
             file.write(text)
         _run([*compiler, *more, "-c", "-o", result, source])
 
-    def link(result, common, core):
+    def link(result, common, core, _):
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # its vectors are written out: more than -O2 takes twice as long to compile, and is no faster
             shared = pool.submit(kept, ".o", compile_text, common, "-O2")
@@ -74,7 +74,8 @@ def _load_core():
             compile_text(own, core)
         _run([*compiler, "-shared", "-o", result, own, shared.result(), "-lm"])
 
-    core = ctypes.CDLL(kept(".so", link, COMMON, CORE))
+    # one library for each number of threads: buffers are made for so many, and a library knows one number
+    core = ctypes.CDLL(kept(".so", link, COMMON, CORE, f"{THREADS} threads"))
     for name in CORE_FUNCTIONS:
         getattr(core, name).argtypes = (*(ctypes.c_void_p,) * 4, ctypes.c_long, ctypes.c_long)
         getattr(core, name).restype = None

@@ -19,7 +19,7 @@ PRODUCTS = r"""
 #endif
 #define LANES ((long)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (2 * LANES) /* columns of a packed matrix that lie together: two vectors */
-#define MOST_DEPTH 288    /* rows of a panel that stay in the first cache */
+#define MOST_DEPTH 288    /* rows of a panel, which stays in the first cache or nearly so */
 #define MOST_ROWS 256     /* rows of the left side that stay in the second */
 #define SUMMED_ROWS 256   /* rows of both sides that a gradient takes at once */
 #define FAR_BYTES (1 << 19) /* a larger matrix does not stay in the second cache: its panels are fetched early */
@@ -189,7 +189,7 @@ __attribute__((noinline)) static void row_product(
 }
 
 /* target = left @ matrix, or target += left @ matrix with `add`, for the rows from..to - 1 of the packed matrix.
-   `backwards`: for one row. */
+   `backwards`: for one row. Of no rows at all, from..to - 1 included, the target is left as it is. */
 void product(
     long rows, long from, long to, long depth, long columns, const real *left, long left_stride, const real *packed,
     real *target, long target_stride, int add, int backwards)
@@ -231,7 +231,6 @@ void product(
                     }
                     switch (height_of_tile) {
 #define TILE(rows, chains) tile(rows, chains, part, source, left_stride, panel, place, target_stride, width, sum)
-                    case 1: TILE(1, 4); break;
                     case 2: TILE(2, 2); break;
                     case 3: TILE(3, 2); break;
                     case 4: TILE(4, 1); break;
@@ -372,7 +371,7 @@ static void turn_rows(real *turned, long height, long at, const real *matrix, lo
 }
 
 /* target = left^T @ right, or += with `add`: a sum over `rows` rows each of `steps` steps. `scratch`: SUMMED_ROWS rows
-   of both sides, those of the right one filled up to whole panels. */
+   of both sides, those of the right one filled up to whole panels: one block, so no more than MOST_DEPTH. */
 void gradient_product(
     long steps, long rows, long left_columns, long right_columns, const real *left, long left_step, long left_stride,
     const real *right, long right_step, long right_stride, real *scratch, real *target, long target_stride, int add)

@@ -63,7 +63,7 @@ FUNCTIONS = {
     "float32": r"""
 INLINE float power_of_two(int32_t exponent)
 {
-    const int32_t bits = (exponent + 127) * (1 << 23);
+    const uint32_t bits = ((uint32_t)exponent + 127) << 23; /* NaN has any exponent: unsigned, it may overflow */
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
@@ -128,7 +128,7 @@ INLINE UNUSED float fast_tanh(float x)
     "float64": r"""
 INLINE double power_of_two(int64_t exponent)
 {
-    const int64_t bits = (exponent + 1023) * ((int64_t)1 << 52);
+    const uint64_t bits = ((uint64_t)exponent + 1023) << 52;
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from codegen.blocks import BlockSweep
 from codegen.ir import Statement, View
+from codegen.names import words_of
 from codegen.passes.fuse_pointwise import memory_of
 from codegen.printers.c_places import VECTORS, Places
 from codegen.printers.c_products import padded
@@ -72,7 +73,7 @@ class SweepCode:
         self.places.pointers, self.places.origin = {}, "sequence"
         body = [line for statement in self.sweep.body for line in self._statement(statement)]
         self.places.origin = "from"
-        now = [f"const long now = {EARLIER} + t;"] if any("now" in line for line in self.slots.values()) else []
+        now = [f"const long now = {EARLIER} + t;"] if "now" in words_of(self.slots.values()) else []
         step = [*now, *self.slots.values(), *self.places.pointers.values(), *body]
         return [
             *self.own.values(),

@@ -12,7 +12,7 @@ TEAM = r"""
 
 static long most_threads = 1, busy = 0;
 
-/* How many threads the calls may use, all of them together. */
+/* How many threads the calls of this library may use, all of them together. */
 void use_threads(long threads);
 void use_threads(long threads)
 {
@@ -76,9 +76,7 @@ static void *run_member(void *argument)
 {
     const struct member *m = argument;
     wait_while(&m->team->started, 0);
-    if (m->thread < m->team->threads) {
-        m->part(m->memory, m->parameters, m->direction, m->gradient, m->T, m->batch, m->thread, m->team);
-    }
+    m->part(m->memory, m->parameters, m->direction, m->gradient, m->T, m->batch, m->thread, m->team);
     return NULL;
 }
 
