@@ -22,7 +22,7 @@ PRODUCTS = r"""
 #define MOST_DEPTH 288    /* rows of a panel, which stays in the first cache or nearly so */
 #define MOST_ROWS 256     /* rows of the left side that stay in the second */
 #define SUMMED_ROWS 256   /* rows of both sides that a gradient takes at once */
-#define FAR_BYTES (1 << 19) /* a larger matrix does not stay in the second cache: its panels are fetched early */
+#define FAR_BYTES (1 << 19) /* what is larger does not stay in the second cache: it is fetched early */
 typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
 
@@ -227,6 +227,10 @@ void product(
                         const long last = height * (number + 1) / tiles;
                         for (long k = height * number / tiles; k < last; ++k) {
                             __builtin_prefetch(block + (height + k) * PANEL, 0, 2);
+                        }
+                        for (long i = 0; i < height_of_tile && sum; ++i) {
+                            __builtin_prefetch(place + i * target_stride, 1);
+                            __builtin_prefetch(place + i * target_stride + PANEL - 1, 1);
                         }
                     }
                     switch (height_of_tile) {
