@@ -317,8 +317,8 @@ class RegionText:
 
 
 class StepText(RegionText):
-    """One step of a loop over ring buffers, in which T stands for the number of steps before it; and the function
-    ``<name>_pack``, which packs the matrices that the steps multiply by."""
+    """One step of a loop over ring buffers, in which T stands for the number of steps before it, modulo the rows of a
+    ring; and the function ``<name>_pack``, which packs the matrices that the steps multiply by."""
 
     backwards = "T & 1"
 
