@@ -60,6 +60,8 @@ class CPrinter(NumPyPrinter):
             "CORE",
             "COMMON",
             "FLAGS",
+            "GCC_LEVEL",
+            "GCC_VECTORS",
             "CORE_FUNCTIONS",
             "THREADS",
         }

@@ -1,43 +1,18 @@
 """The C text of products: with matrices that lie packed in panels, and of the gradient of a matrix.
 
-It wants a compiler with vector types (gcc, clang) and no instruction set in particular: the width of a vector is what
-the compiler says that the machine has. It is compiled once for all cores.
+It is compiled once for all cores.
 """
 
 from __future__ import annotations
 
+from codegen.printers.c_tiles import WIDEST_PANEL
+
 PRODUCTS = r"""
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#define TILE_ROWS 8
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#define TILE_ROWS 6
-#else
-#define VECTOR_BYTES 16
-#define TILE_ROWS 6
-#endif
-#define LANES ((long)(VECTOR_BYTES / sizeof(real)))
-#define PANEL (2 * LANES) /* columns of a packed matrix that lie together: two vectors */
 #define MOST_DEPTH 288    /* rows of a panel, which stays in the first cache or nearly so */
 #define MOST_ROWS 256     /* rows of the left side that stay in the second */
 #define SUMMED_ROWS 256   /* rows of both sides that a gradient takes at once */
 #define FAR_BYTES (1 << 19) /* what is larger does not stay in the second cache: it is fetched early */
-typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
-
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
-/* A vector that several rows use is loaded once: compilers would rather load it anew for each. */
-#if defined(__x86_64__)
-#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
-#else
-#define IN_REGISTER(vector) (void)(vector)
-#endif
+_Static_assert(SUMMED_ROWS <= MOST_DEPTH, "what a gradient packs is one block");
 
 /* Rows of a panel, of a matrix with so many: blocks of nearly the same height, none of a few rows. */
 INLINE long block_depth(long depth)
@@ -65,102 +40,6 @@ void pack(real *packed, const real *matrix, long depth, long columns, long row, 
     }
 }
 
-/* rows x PANEL numbers of a product. Few rows are summed in several chains, which need not wait for each other. Several
-   steps of the sum are written out: where two threads share a core, each decodes half as many instructions. */
-INLINE void tile(
-    const int rows, const int chains, long depth, const real *left, long left_stride, const real *panel,
-    real *target, long target_stride, long width, int add)
-{
-    const int at_once = rows > 3 ? 8 : 4;
-    vector sum[TILE_ROWS][2];
-    UNROLL
-    for (int i = 0; i < rows * chains; ++i) {
-        sum[i][0] = (vector){0};
-        sum[i][1] = (vector){0};
-    }
-    long k = 0;
-    for (; k + at_once <= depth; k += at_once) {
-        UNROLL
-        for (int step = 0; step < at_once; ++step) {
-            const int chain = step % chains;
-            vector first = *(const vector *)(panel + (k + step) * PANEL);
-            vector second = *(const vector *)(panel + (k + step) * PANEL + LANES);
-            if (rows > 1) {
-                IN_REGISTER(first);
-                IN_REGISTER(second);
-            }
-            UNROLL
-            for (int i = 0; i < rows; ++i) {
-                const real factor = left[i * left_stride + k + step];
-                sum[chain * rows + i][0] += factor * first;
-                sum[chain * rows + i][1] += factor * second;
-            }
-        }
-    }
-    for (; k < depth; ++k) {
-        UNROLL
-        for (int i = 0; i < rows; ++i) {
-            const real factor = left[i * left_stride + k];
-            sum[i][0] += factor * *(const vector *)(panel + k * PANEL);
-            sum[i][1] += factor * *(const vector *)(panel + k * PANEL + LANES);
-        }
-    }
-    UNROLL
-    for (int i = rows; i < rows * chains; ++i) {
-        sum[i % rows][0] += sum[i][0];
-        sum[i % rows][1] += sum[i][1];
-    }
-    if (width >= PANEL) {
-        UNROLL
-        for (int i = 0; i < rows; ++i) {
-            vector *place = (vector *)(target + i * target_stride);
-            vector *beside = (vector *)(target + i * target_stride + LANES);
-            if (add) {
-                sum[i][0] += *place;
-                sum[i][1] += *beside;
-            }
-            *place = sum[i][0];
-            *beside = sum[i][1];
-        }
-        return;
-    }
-    UNROLL
-    for (int i = 0; i < rows; ++i) {
-        real last[PANEL];
-        memcpy(last, sum[i], sizeof last);
-        for (long j = 0; j < width; ++j) {
-            target[i * target_stride + j] = add ? target[i * target_stride + j] + last[j] : last[j];
-        }
-    }
-}
-
-/* One row of a product, TOGETHER panels of it: a factor is read once for all, and many sums need not wait for each
-   other. `apart`: from a panel to the next. */
-enum { TOGETHER = 4 };
-INLINE void wide_tile(long depth, const real *left, const real *panels, long apart, real *target, int add)
-{
-    vector sum[2 * TOGETHER];
-    UNROLL
-    for (int i = 0; i < 2 * TOGETHER; ++i) {
-        sum[i] = (vector){0};
-    }
-    for (long k = 0; k < depth; ++k) {
-        const real factor = left[k];
-        UNROLL
-        for (int i = 0; i < 2 * TOGETHER; ++i) {
-            sum[i] += factor * *(const vector *)(panels + (i / 2) * apart + k * PANEL + (i % 2) * LANES);
-        }
-    }
-    UNROLL
-    for (int i = 0; i < 2 * TOGETHER; ++i) {
-        vector *place = (vector *)(target + i * LANES);
-        if (add) {
-            sum[i] += *place;
-        }
-        *place = sum[i];
-    }
-}
-
 /* The product of one row: it has no time to lose before the first panel. `backwards`: the last columns first. Where one
    product after the other goes there and back, each begins with what the first cache still holds of the matrix. */
 __attribute__((noinline)) static void row_product(
@@ -181,7 +60,8 @@ __attribute__((noinline)) static void row_product(
             if (turn < wide) {
                 wide_tile(part, left + start, place, height * PANEL, target + panel * PANEL, sum);
             } else {
-                tile(1, 4, part, left + start, 0, place, target + panel * PANEL, 0, columns - panel * PANEL, sum);
+                const struct shape shape = {part, 0, 0, columns - panel * PANEL, sum};
+                tile_1(left + start, place, target + panel * PANEL, &shape);
             }
         }
         packed += panels * height * PANEL;
@@ -220,7 +100,7 @@ void product(
                 const real *panel = block + (start - first) * PANEL;
                 const real *source = left + top * left_stride + start;
                 real *place = target + top * target_stride + j;
-                const long width = columns - j;
+                const struct shape shape = {part, left_stride, target_stride, columns - j, sum};
                 for (long number = 0; number < tiles; ++number) {
                     const long height_of_tile = lower + (number < higher);
                     if (far) {
@@ -234,15 +114,15 @@ void product(
                         }
                     }
                     switch (height_of_tile) {
-#define TILE(rows, chains) tile(rows, chains, part, source, left_stride, panel, place, target_stride, width, sum)
-                    case 2: TILE(2, 2); break;
-                    case 3: TILE(3, 2); break;
-                    case 4: TILE(4, 1); break;
-                    case 5: TILE(5, 1); break;
-                    case 6: TILE(6, 1); break;
+                    case 1: tile_1(source, panel, place, &shape); break;
+                    case 2: tile_2(source, panel, place, &shape); break;
+                    case 3: tile_3(source, panel, place, &shape); break;
+                    case 4: tile_4(source, panel, place, &shape); break;
+                    case 5: tile_5(source, panel, place, &shape); break;
+                    case 6: tile_6(source, panel, place, &shape); break;
 #if TILE_ROWS > 6
-                    case 7: TILE(7, 1); break;
-                    case 8: TILE(8, 1); break;
+                    case 7: tile_7(source, panel, place, &shape); break;
+                    case 8: tile_8(source, panel, place, &shape); break;
 #endif
                     }
                     source += height_of_tile * left_stride;
@@ -409,7 +289,6 @@ void gradient_product(
 """
 
 SUMMED_ROWS = 256  # as in the text: rows of both sides that a gradient's scratch holds
-WIDEST_PANEL = 32  # columns of a panel of the widest vectors that the text knows
 
 
 def padded(columns: int) -> int:
