@@ -15,6 +15,7 @@ from codegen.ir import (
     MatMul,
     Reduce,
     SparseMatMul,
+    StackMatMul,
     Staggered,
     Statement,
     Store,
@@ -36,6 +37,7 @@ from codegen.program import Program
 from codegen.sweep import Sweep
 from codegen.walk import statements_in, targets_of
 
+WORTH = Loop | Staggered | Fused | MatMul | SparseMatMul | StackMatMul | Sweep  # a call of C; NumPy has the rest
 PASSED = {"parameter": "vector", "direction": "direction", "gradient": "gradient"}  # storage -> name in Python
 
 
@@ -95,7 +97,7 @@ class CPrinter(NumPyPrinter):
         after: list[Statement] = []  # totals of what the run computes: they come after it
 
         def finish() -> None:
-            worth = any(isinstance(each, Loop | Staggered | Fused | MatMul | SparseMatMul | Sweep) for each in run)
+            worth = any(isinstance(each, WORTH) for each in run)
             result.extend(self._call(run) if worth else super(CPrinter, self).lines(run))
             result.extend(super(CPrinter, self).lines(after))
             run.clear()
@@ -225,7 +227,9 @@ class CPrinter(NumPyPrinter):
         return lines
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
-        """Some buffers hold the steps of a chunk."""
+        """Some buffers hold the steps of a chunk; stacked sources lie in what each thread has."""
+        if buffer.shape == "stack":
+            return []
         for region in self._compiled:
             if buffer.name in region.chunked:
                 name, (rows, steps) = self.views.buffer(buffer), region.chunked[buffer.name]

@@ -18,9 +18,11 @@ from codegen.ir import (
     MatMul,
     Reduce,
     SparseMatMul,
+    StackMatMul,
     Staggered,
     Statement,
     Turn,
+    View,
     loops_of,
     views_of,
 )
@@ -34,9 +36,10 @@ from codegen.printers.c_matmul import GradientText, MatrixText, has_text, operat
 from codegen.printers.c_places import VECTORS, Places, RingPlaces, bracketed, has_rows, rows_of
 from codegen.printers.c_pointwise import PointwiseText, reduce_lines
 from codegen.printers.c_sparse import sparse_lines, turn_lines
+from codegen.printers.c_stacks import StackedGradientText, StackedRowsText, has_stack_text, stack_operations
 from codegen.printers.c_sweep import EARLIER, SweepCode, is_swept
 from codegen.printers.c_text import comment_lines
-from codegen.printers.loops import shifted
+from codegen.printers.c_turns import chunk_lines, staggered_lines, steps_lines
 from codegen.printers.views import bound_text
 from codegen.sweep import Sweep
 from codegen.walk import statements_in, targets_of
@@ -54,6 +57,8 @@ def is_compiled(statement: Statement) -> bool:
         return not statement.once
     if isinstance(statement, MatMul):
         return has_text(statement)
+    if isinstance(statement, StackMatMul):
+        return has_stack_text(statement)
     return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn) or is_swept(statement)
 
 
@@ -83,6 +88,7 @@ class RegionText:
         self.places = self._places()
         self.operations = 0  # of one step of one sequence
         self.sweeps = False  # whether each sequence has matrices of its own
+        self.by_sequence = False  # whether threads share the sequences of the batch, not the rows of all steps
         self.phases: list[tuple[str, list[str]]] = []
         for statement in apart or ():
             self._prepare(self._block([], partial(self._inner, statement)))
@@ -102,8 +108,8 @@ class RegionText:
         part = f"{self.name}_part"
         threads = "const long thread, struct team *team"
         passed = "memory, parameters, direction, gradient, T, batch"
-        least_rows = 1 if self.sweeps else "LEAST_ROWS"
-        start = f"run_team({part}, {passed}, {float(self.operations)}, {least_rows});"
+        most = "batch" if self.sweeps else "batch / LEAST_ROWS" if self.by_sequence else "T * batch / LEAST_ROWS"
+        start = f"run_team({part}, {passed}, {float(self.operations)}, {most});"
         functions = [
             self._function(f"static void {part}({SIGNATURE}, {threads})", body, ["thread", "team"]),
             self._function(f"void {self.name}({SIGNATURE})", [start], []),
@@ -175,9 +181,8 @@ class RegionText:
             self.operations += operations(statement)
             if is_gradient(statement):
                 text = GradientText(statement, self.places)
-                all_rows = f"const long all = {_steps_text(rows_of(statement.right))};"
                 self.places.shared = False
-                self._phase(SHARED, self._block([all_rows], text.whole))
+                self._phase(SHARED, self._block([_all_rows(statement.right)], text.whole))
                 self.places.shared = True
                 return
             matrix = MatrixText(statement, self.places)
@@ -185,7 +190,11 @@ class RegionText:
             note = comment_lines(statement.note.split("; "))
             self._phase(SHARED, self._block(_shares(rows_of(target)), lambda: [*note, matrix.call()]))
             return
+        if isinstance(statement, StackMatMul):
+            self._stacked(statement)
+            return
         if isinstance(statement, SparseMatMul | Turn):
+            self.by_sequence = True
             before: list[str] = []
             lines = self._block(_shares(Bound(1)), lambda: self._turned(statement, before))
             self.operations += _operations(statement)
@@ -199,7 +208,20 @@ class RegionText:
         self.operations += POINTWISE_OPERATIONS * target.columns
         self._phase(SHARED, self._block(_shares(rows_of(target)), lambda: self._inner(statement)))
 
+    def _stacked(self, statement: StackMatMul) -> None:
+        self.operations += stack_operations(statement)
+        if statement.transposed:
+            self.places.shared = False
+            gradient = StackedGradientText(statement, self.places)
+            self._phase(SHARED, self._block([_all_rows(statement.right)], gradient.lines))
+            self.places.shared = True
+            return
+        text = StackedRowsText(statement, self.places)
+        self._prepare(self._block([], lambda: [text.matrix.packing()]))
+        self._phase(SHARED, self._block(_shares(rows_of(statement.target)), text.lines))
+
     def _loops(self, statement: Loop | Staggered) -> None:
+        self.by_sequence = True
         parts = loops_of(statement)
         inner = statements_in(statement)
         alone = any(not has_rows(target.buffer) for target in targets_of(inner))
@@ -230,11 +252,11 @@ class RegionText:
         if ahead or behind:
             assert isinstance(statement, Loop)
             rows = ROWS_BEHIND if behind else ROWS_AHEAD
-            lines = [*pointers, *partial, *_chunks(statement, rows, sums, bodies[0], summed)]
+            lines = [*pointers, *partial, *chunk_lines(statement, rows, sums, bodies[0], summed)]
         elif isinstance(statement, Loop):
-            lines = _turns(statement, "1", "T", bodies[0])
+            lines = steps_lines(statement, "1", "T", bodies[0])
         else:
-            lines = _staggered(statement, bodies)
+            lines = staggered_lines(statement, bodies)
         head = ["const long from = 0, rows = batch;"] if alone else _shares(Bound(1))
         if (steps := parts[0].steps) > 1:
             head.append(
@@ -250,7 +272,7 @@ class RegionText:
         lines = [*_shares(Bound(1)), *code.lines()]
         self._phase(SHARED, [*comment_lines([statement.note]), "{", *("    " + line for line in lines), "}"])
         self.operations += code.operations
-        self.sweeps = True
+        self.sweeps = self.by_sequence = True
         if together := code.together():
             self._phase(SHARED, together)
 
@@ -365,60 +387,10 @@ def _shares(steps: Bound) -> list[str]:
     return [f"const long from = {begin}, rows = share({rows}, thread + 1, team) - from;"]
 
 
+def _all_rows(view: View) -> str:
+    """How many rows all steps of a view have."""
+    return f"const long all = {_steps_text(rows_of(view))};"
+
+
 def _steps_text(steps: Bound) -> str:
     return "batch" if steps == Bound(1) else f"{bracketed(bound_text(steps))} * batch"
-
-
-def _chunks(loop: Loop, rows: int, sums: Sequence[str], body: Sequence[str], summed: Sequence[str]) -> list[str]:
-    """A loop over chunks of steps, with what is summed up ahead of and behind all steps of each."""
-    if loop.backward:
-        heads = [
-            "for (long last = T; last >= 1; last -= chunk) {",
-            "    const long first = last > chunk ? last - chunk + 1 : 1;",
-        ]
-    else:
-        heads = [
-            "for (long first = 1; first <= T; first += chunk) {",
-            "    const long last = first + chunk - 1 < T ? first + chunk - 1 : T;",
-        ]
-    steps, of_a_turn = loop.steps, "batch" if loop.steps == 1 else f"{loop.steps} * batch"
-    whole = f"{rows} / batch" if steps == 1 else f"{rows} / ({of_a_turn}) * {steps}"
-    together = ["    if (together) {", *("        " + line for line in sums), "    }"] if sums else []
-    return [
-        f"const long chunk = {of_a_turn} < {rows} ? {whole} : {steps};",
-        *([f"const int together = rows == batch && chunk > {steps};"] if sums else []),
-        *heads,
-        *together,
-        *("    " + line for line in _turns(loop, "first", "last", body)),
-        *("    " + line for line in summed),
-        "}",
-    ]
-
-
-def _turns(loop: Loop, first: str, last: str, body: Sequence[str]) -> list[str]:
-    """A loop over the steps from first to last, some at once: fewer in the last turn."""
-    if loop.steps == 1:
-        head = f"t = {last}; t >= {first}; --t" if loop.backward else f"t = {first}; t <= {last}; ++t"
-        return [f"for (long {head}) {{", *("    " + line for line in body), "}"]
-    head = f"t = {first}; t <= {last}; t += turn"
-    if loop.backward:
-        head = f"t = {first} + ({last} - {first}) / turn * turn; t >= {first}; t -= turn"
-    rows = f"const long turn_rows = ({last} - t < turn ? {last} - t + 1 : turn) * rows;"
-    return [f"for (long {head}) {{", *("    " + line for line in (rows, *body)), "}"]
-
-
-def _staggered(statement: Staggered, bodies: Sequence[Sequence[str]]) -> list[str]:
-    result = [_head(statement)]
-    for shift, body in zip(statement.shifts, bodies, strict=True):
-        result.append(f"    if (1 <= {shifted('step', shift)} && {shifted('step', shift)} <= T) {{")
-        result.append(f"        const long t = {shifted('step', shift)};")
-        result += ["        " + line for line in body]
-        result.append("    }")
-    return [*result, "}"]
-
-
-def _head(statement: Staggered) -> str:
-    first, last = str(1 - max(statement.shifts)), shifted("T", -min(statement.shifts))
-    if statement.backward:
-        return f"for (long step = {last}; step >= {first}; --step) {{"
-    return f"for (long step = {first}; step <= {last}; ++step) {{"

@@ -17,8 +17,8 @@ VECTORS = {"parameter": "parameters", "direction": "direction", "gradient": "gra
 OWN = {"memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector", "thread", "team"} | {
     "first", "last", "chunk", "source", "sum", "largest", "from", "rows", "together", "all", "turn", "turn_rows"
 } | {
-    "sequence", "now", "i", "j", "k", "factor", "earlier", "all_sums"
-}  # fmt: skip
+    "sequence", "now", "i", "j", "k", "factor", "earlier", "all_sums", "columns", "height", "stacked", "turned"
+} | {"packed", "ones"}  # fmt: skip
 
 
 class Places:

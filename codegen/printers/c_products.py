@@ -211,8 +211,7 @@ void add_row_sums(long rows, long columns, const real *matrix, const real *facto
 }
 
 /* Rows of a part of the right side in panels of `height` rows, of which the first is row `at`. */
-static void pack_rows(
-    real *packed, long height, long at, const real *matrix, long rows, long columns, long stride)
+void pack_rows(real *packed, long height, long at, const real *matrix, long rows, long columns, long stride)
 {
     for (long panel = 0; panel < columns; panel += PANEL) {
         real *place = packed + panel * height + at * PANEL;

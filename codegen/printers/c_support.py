@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codegen.printers.c_products import PRODUCTS
+from codegen.printers.c_stacks import STACKS
 from codegen.printers.c_team import TEAM
 from codegen.printers.c_tiles import TILES
 
@@ -28,6 +29,12 @@ HIDDEN void product(
 HIDDEN void gradient_product(
     long steps, long rows, long left_columns, long right_columns, const real *left, long left_step, long left_stride,
     const real *right, long right_step, long right_stride, real *scratch, real *target, long target_stride, int add);
+HIDDEN void pack_rows(real *packed, long height, long at, const real *matrix, long rows, long columns, long stride);
+HIDDEN void stack_rows(
+    long rows, long count, long size, long apart, const real *source, long stride, real *target, long target_stride);
+HIDDEN void taps_gradient(
+    long rows, long count, long size, long apart, const real *source, long stride, real *turned, const real *packed,
+    long columns, real *target, long target_stride, int add);
 
 /* The sum of some numbers. */
 HIDDEN real sum_of(long count, const real *values);
@@ -35,7 +42,7 @@ HIDDEN real sum_of(long count, const real *values);
 HIDDEN void add_row_sums(long rows, long columns, const real *matrix, const real *factors, real *target);
 
 #ifndef LEAST_ROWS
-#define LEAST_ROWS 8 /* of the batch, for each thread of a function that multiplies them by a matrix */
+#define LEAST_ROWS 8 /* for each thread of a function that multiplies them by a matrix */
 #endif
 struct team {
     long threads, waiting, round, started;
@@ -45,7 +52,7 @@ typedef void part_function(
     struct team *team);
 HIDDEN void run_team(
     part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
-    long batch, double operations, long least_rows);
+    long batch, double operations, long most);
 HIDDEN void meet(struct team *team);
 HIDDEN void add_partial_sums(
     long rows, long columns, real *target, long target_stride, const real *partial, long thread, struct team *team);
@@ -204,7 +211,7 @@ SPELLED = {"tanh": "fast_tanh({0})", "exp": "fast_exp({0})"}
 
 def common_text(dtype: str) -> str:
     """The C source of what all cores of a type share."""
-    return _typed(dtype) + COMMON + TILES + PRODUCTS + TEAM
+    return _typed(dtype) + COMMON + TILES + PRODUCTS + STACKS + TEAM
 
 
 def core_text(dtype: str, functions: list[str]) -> str:

@@ -27,11 +27,11 @@ void meet(struct team *team)
 
 void run_team(
     part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
-    long batch, double operations, long least_rows)
+    long batch, double operations, long most)
 {
     struct team team = {1, 0, 0, 1};
     (void)operations;
-    (void)least_rows;
+    (void)most;
     part(memory, parameters, direction, gradient, T, batch, 0, &team);
 }
 #else
@@ -80,16 +80,16 @@ static void *run_member(void *argument)
     return NULL;
 }
 
-/* `operations`: of one step of one sequence; `least_rows`: of the batch, for each thread. Threads that other calls use
+/* `operations`: of one step of one sequence; `most`: threads that have enough rows. Threads that other calls use
    are not taken. */
 void run_team(
     part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
-    long batch, double operations, long least_rows)
+    long batch, double operations, long most)
 {
     struct team team = {1, 0, 0, 0};
     const double worth = operations * (double)T * (double)batch / LEAST_WORK;
     long wanted = most_threads;
-    wanted = wanted > batch / least_rows ? batch / least_rows : wanted;
+    wanted = wanted > most ? most : wanted;
     wanted = (double)wanted > worth ? (long)worth : wanted;
     wanted = wanted < 1 ? 1 : wanted;
     const long others = __atomic_fetch_add(&busy, wanted, __ATOMIC_ACQ_REL);
