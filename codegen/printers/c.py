@@ -24,7 +24,7 @@ from codegen.ir import (
 from codegen.names import words_of
 from codegen.passes import fuse_pointwise, keep_in_registers, share_buffers, sink_pointwise, stack_products
 from codegen.printers.c_carried import CarriedText
-from codegen.printers.c_library import IMPORTS, LIBRARY
+from codegen.printers.c_library import CALLS, IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
 from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
@@ -66,6 +66,7 @@ class CPrinter(NumPyPrinter):
             "GCC_VECTORS",
             "CORE_FUNCTIONS",
             "THREADS",
+            "_Call",
         }
 
     def prepare(self, function: Function) -> Function:
@@ -80,7 +81,8 @@ class CPrinter(NumPyPrinter):
         listed = "\n".join(f"    {name!r}," for name in names)
         source = f'\nCOMMON = r"""\n{common_text(self.program.dtype)}"""\n\nCORE = r"""\n{core}"""\n'
         source += f"CORE_FUNCTIONS = (\n{listed}\n)\n"
-        return [*super().extra_parts(), source + LIBRARY]
+        calls = [CALLS.replace("{step}", region.name) for region in self.regions if isinstance(region, StepText)]
+        return [*super().extra_parts(), source + LIBRARY, *calls]
 
     def _start(self, function: Function) -> None:
         super()._start(function)
@@ -169,26 +171,32 @@ class CPrinter(NumPyPrinter):
 
     def _arguments(self, region: RegionText, lines: Sequence[str]) -> str:
         """What that one of a region's functions which has these lines is given, but for the lengths."""
+        return ", ".join(self._passed(region, lines))
+
+    def _passed(self, region: RegionText, lines: Sequence[str]) -> tuple[str, str]:
+        """The same: the table, and the vectors."""
         used = words_of(lines)
         vectors = [f"_address({PASSED[storage]})" if name in used else "None" for storage, name in VECTORS.items()]
         places = region.places
         held = places.memory or places.scratch or places.tables or places.carried
         table = f"work.{self._table(len(self._compiled))}" if held else "None"
-        return f"{table}, {', '.join(vectors)}"
+        return table, ", ".join(vectors)
 
     def _loop(self, loop: Loop, in_order: bool) -> LoopText:
         """The step of a stream, the only loop that is no part of a run: its views are the number of its row."""
         name = f"{self.function.name}_step"
         step = StepText(name, self.program.dtype, loop)
         self._add(step)
-        arguments = self._arguments(step, [*step.lines, *step.packing])
+        table, vectors = self._passed(step, [*step.lines, *step.packing])
+        address = f"ctypes.addressof({table})" if table != "None" else table
+        calls = f"work.{self._calls()}"
         before = [
-            f"    _core.{name}_pack({arguments}, 1, batch)",
-            f"    arguments = {arguments}",
-            "    work.vector = vector  # whose address the steps have",
-            f"    advance = _core.{name}",
+            f"    _core.{name}_pack({table}, {vectors}, 1, batch)",
+            "    for row in range(ROWS):",
+            f"        {calls}[row] = {address}, {vectors}, row, batch",
+            "    work.vector = vector  # whose address the calls have",
         ]
-        return LoopText(before, ["row"], self._steps(1), ["advance(*arguments, row, batch)"])
+        return LoopText(before, ["call"], self._steps(1), [], f"_core.{name}")
 
     def _workspace_class(self) -> list[str]:
         """What is not needed at the same time shares memory: all but what holds the steps of a chunk. Totals may come
@@ -212,7 +220,8 @@ class CPrinter(NumPyPrinter):
         """The tables of addresses, too."""
         lines = super()._cut_views()
         if self.function.name == "stream":
-            lines.append(f"        self.{self._steps(1)} = [(row,) for row in range(ROWS)]")
+            lines.append(f"        self.{self._calls()} = (_Call * ROWS)()")
+            lines.append(f"        self.{self._steps(1)} = [(ctypes.byref(call),) for call in self.{self._calls()}]")
         for number, region in enumerate(self._compiled, start=1):
             arrays = [self._array(buffer) for buffer in region.places.memory.values()]
             arrays += [f"self.{self.scratch(name, number)}" for name in region.places.scratch]
@@ -236,6 +245,10 @@ class CPrinter(NumPyPrinter):
                 chunk = f"max({rows} // batch, 1)" if steps == 1 else f"max({rows} // ({steps} * batch), 1) * {steps}"
                 return [(name, f"np.zeros(({chunk}, batch, {buffer.columns}), DTYPE)")]
         return super().allocation(buffer)
+
+    def _calls(self) -> str:
+        """The workspace's attribute that holds the arguments of each step of a stream."""
+        return self.names.name(("calls",), "calls")
 
     def _table(self, number: int) -> str:
         """The workspace's attribute that holds a region's table of addresses."""

@@ -111,6 +111,19 @@ def _address(array):
 THREADS = _threads()
 _core = _load_core()
 '''
+CALLS = r'''
+class _Call(ctypes.Structure):
+    """The arguments of a step in C, made ready once: to hand them over one by one takes as long as a small step."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("memory", "parameters", "direction", "gradient")),
+        ("T", ctypes.c_long),
+        ("batch", ctypes.c_long),
+    )
+
+
+_core.{step}.restype = None
+'''
 IMPORTS = (
     "concurrent.futures",
     "ctypes",

@@ -354,14 +354,20 @@ class StepText(RegionText):
         return RingPlaces(self.dtype)
 
     def text(self) -> str:
-        """Both functions."""
-        both = zip(self.functions, (self.lines, self.packing), strict=True)
-        return "\n".join(self._function(f"void {name}({SIGNATURE})", body, []) for name, body in both)
+        """Both functions. The step has one argument: each costs as much as some of its work."""
+        part, pack = f"{self.name}_part", f"{self.name}_pack"
+        passed = ", ".join(f"call->{each}" for each in ("memory", *VECTORS.values(), "T", "batch"))
+        lines = [
+            self._function(f"static void {part}({SIGNATURE})", self.lines, []),
+            f"void {self.name}(const struct call *call)\n{{\n    {part}({passed});\n}}\n",
+            self._function(f"void {pack}({SIGNATURE})", self.packing, []),
+        ]
+        return "\n".join(lines)
 
     @property
     def functions(self) -> list[str]:
-        """The names of both."""
-        return [self.name, f"{self.name}_pack"]
+        """The names of those with the arguments of all functions."""
+        return [f"{self.name}_pack"]
 
 
 def _carried(name: str, number: int) -> str:

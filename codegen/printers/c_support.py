@@ -41,6 +41,14 @@ HIDDEN real sum_of(long count, const real *values);
 /* target += matrix @ vector. */
 HIDDEN void add_row_sums(long rows, long columns, const real *matrix, const real *factors, real *target);
 
+/* What a function is given, for those that Python calls at each step. */
+struct call {
+    real *const *memory;
+    const real *parameters, *direction;
+    real *gradient;
+    long T, batch;
+};
+
 #ifndef LEAST_ROWS
 #define LEAST_ROWS 8 /* for each thread of a function that multiplies them by a matrix */
 #endif

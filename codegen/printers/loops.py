@@ -12,12 +12,13 @@ from codegen.printers.views import wrapped
 @dataclass(frozen=True)
 class LoopText:
     """What a loop prints: ``before`` it what it binds, ``names`` of its views in a step, which lie in ``steps`` of the
-    workspace, and the lines of its ``body``, not indented."""
+    workspace, and the lines of its ``body``, not indented; or the ``function`` that takes its place."""
 
     before: Sequence[str]
     names: Sequence[str]
     steps: str
     body: Sequence[str]
+    function: str = ""
 
 
 def loop_lines(loop: LoopText) -> list[str]:

@@ -149,7 +149,8 @@ class StreamPrinter(StretchPrinter):
         (loop,) = parts.loops
         weights, start = self.lines(parts.weights), self.lines(parts.start)
         text = self._loop(loop, in_order=True)
-        closures = ["", *_signature("step", text.names), *indented(text.body, 8)]
+        closures = [f"    step = {text.function}"] if text.function else ["", *_signature("step", text.names)]
+        closures += indented(text.body, 8)
         closures += ["", "    def start(given):", *(f"    {line}" for line in start or ["    pass"])]
         closures += ["", "    def state(row):", *self._read_all(parts.state)]
         parameters = [
