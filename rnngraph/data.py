@@ -165,7 +165,7 @@ def batch_of(inputs: Mapping[str, Any]) -> int:
 
 def _mapping(where: str, given: object, names: Iterable[str], partial: bool = False) -> Mapping[str, Any]:
     """A mapping with exactly the expected names (or, ``partial``, some of them)."""
-    if isinstance(given, Mapping) and isinstance(names, Mapping) and given.keys() == names.keys():
+    if type(given) is dict and isinstance(names, dict) and given.keys() == names.keys():
         return given
     expected = list(names)
     listed = ", ".join(repr(name) for name in expected) or "no names"
@@ -201,8 +201,8 @@ def as_array(where: str, value: object) -> Array:
 
 def _real(where: str, value: object, dtype: DTypeLike) -> Array:
     """A C-contiguous array of the dtype, not copied where it is one already."""
-    if isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim and value.flags.c_contiguous:
-        return value if not isinstance(value, np.ma.MaskedArray) else as_array(where, value)
+    if type(value) is np.ndarray and value.dtype == dtype and value.ndim and value.flags.c_contiguous:
+        return value
     array = as_array(where, value)
     if array.dtype.kind not in "biuf":
         remedy = "split it into real and imaginary units" if array.dtype.kind == "c" else "convert it to numbers"

@@ -78,6 +78,8 @@ class Kernel:
     @property
     def module(self) -> Any:
         """The emitted module. Raises BackendError when this machine cannot run it."""
+        if self._module is not None:
+            return self._module
         with self._loading:
             if self._module is None:
                 self._module = load_module(self.source, self.backend)

@@ -42,11 +42,19 @@ TOLERANCE = 1e-3
 Declare = Callable[[], Task]  # nothing is compiled before its call, or before the task's
 
 
+def _import_what_is_imported_late() -> None:
+    """What sympy and NumPy import when it is first used."""
+    for module in ("sympy.tensor.tensor", "numpy.random"):
+        importlib.import_module(module)
+
+
 def ours_numpy(case: Case) -> Declare:
+    _import_what_is_imported_late()
     return lambda: ours.setup(case, "numpy")[GRADIENT]
 
 
 def ours_c(case: Case) -> Declare:
+    _import_what_is_imported_late()
     return lambda: ours.setup(case, "c")[GRADIENT]
 
 
