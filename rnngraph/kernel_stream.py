@@ -13,7 +13,7 @@ from rnngraph.errors import OptionError, UnsupportedError
 from rnngraph.system import System
 
 Arrays = Mapping[str, Any]
-FEW = 16
+FEW_NUMBERS = 16  # up to so many, Python's sum is quicker than np.vdot
 
 
 class Stream:
@@ -80,8 +80,8 @@ class Stream:
             value = inputs.get(name)
             if type(value) is not np.ndarray or value.dtype is not self._dtype or value.shape != shape:
                 return False
-            # NaN, infinity, or finite numbers whose sum is infinite; of a few, Python's sum is quicker
-            total = sum(value.ravel().tolist()) if value.size <= FEW else np.vdot(value, value)
+            # NaN, infinity, or finite numbers whose sum is infinite
+            total = sum(value.ravel().tolist()) if value.size <= FEW_NUMBERS else np.vdot(value, value)
             if not math.isfinite(total):
                 return False
         return True

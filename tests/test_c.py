@@ -79,7 +79,7 @@ def test_functions_err_by_few_units_in_the_last_place(name: str, dtype: str, mon
 
 
 @BOTH
-@pytest.mark.parametrize("flags", ["-O1", "-O1 -march=x86-64", "-O3"])
+@pytest.mark.parametrize("flags", ["", "-O1 -march=x86-64 -DTILE_ROWS=8", "-O3"])
 def test_products_of_all_shapes(dtype: str, flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CFLAGS", flags)
     body = """

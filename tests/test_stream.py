@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import json
 import subprocess
 import sys
@@ -167,10 +168,26 @@ def test_ring_buffers_hold_the_longest_delay_and_the_present() -> None:
     assert rg.compile(zoo.feedforward((2, 3, 1))).module.ROWS == 1
 
 
-def test_parameters_changed_in_place_and_replaced() -> None:
+def test_new_parameters_are_written_once_however_long_a_delay_is(c_compiler: None) -> None:
+    """All steps in C have the same address of what the parameters change, and rows of their own."""
+    graph = zoo.elman(1, 2)
+    graph.add_edge("x", "a", delay=500, parameter="far")
+    kernel = rg.compile(graph, backend="c")
+    stream = kernel.module.Stream(kernel.init(0))
+    calls = [call._obj for (call,) in stream._work.steps_1]
+    assert [call.row for call in calls] == list(range(501))
+    given = ctypes.addressof(stream._work.given_to_steps)
+    assert {ctypes.addressof(call.given.contents) for call in calls} == {given}
+    others = kernel.init(1)
+    stream.params = others
+    assert calls[7].given.contents.parameters in (None, others.vector.ctypes.data)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_parameters_changed_in_place_and_replaced(backend: str, c_compiler: None) -> None:
     """After ``refresh`` all of them count, those that steps use as copies too."""
     graph = zoo.lstm(2, 3, 2)
-    kernel = rg.compile(graph, dtype="float64")
+    kernel = rg.compile(graph, dtype="float64", backend=backend)
     problem = random_problem(graph, 3, T=9, batch=1, with_state=False)
     params, others = kernel.init(0), kernel.init(1)
     stream = kernel.stream(params)

@@ -1,9 +1,9 @@
 """From a network's declaration to the first loss and gradient, everything compiled anew, in a fresh process each.
 
-Imports are not counted: they come first, torch's compiler and the start of JAX's CPU client among them. Then the clock
-runs from the declaration (the graph, or the functions of the peer) to the first result: all that is derived, emitted
-and compiled, by the C compiler too. Caches on disk are empty, JAX's is off, but for "rnngraph c, cached", whose core
-was compiled by another process before. All first results must be equal.
+Imports are not counted: they come first, torch's compiler, the start of JAX's CPU client and what sympy imports late
+among them. Then the clock runs from the declaration (the graph, or the functions of the peer) to the first result: all
+that is derived, emitted and compiled, by the C compiler too. Caches on disk are empty, JAX's is off, but for
+"rnngraph c, cached", whose core was compiled by another process before. All first results must be equal.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Declare = Callable[[], Task]  # nothing is compiled before its call, or before t
 
 
 def _import_what_is_imported_late() -> None:
-    """What sympy and NumPy import when it is first used."""
+    """What sympy and NumPy import when they are first used."""
     for module in ("sympy.tensor.tensor", "numpy.random"):
         importlib.import_module(module)
 

@@ -28,6 +28,7 @@ from codegen.printers.c_library import CALLS, IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
 from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
+from codegen.printers.c_stacks import has_stack_text
 from codegen.printers.c_support import common_text, core_text
 from codegen.printers.c_sweep import SUMS
 from codegen.printers.loops import LoopText
@@ -67,6 +68,7 @@ class CPrinter(NumPyPrinter):
             "CORE_FUNCTIONS",
             "THREADS",
             "_Call",
+            "_Given",
         }
 
     def prepare(self, function: Function) -> Function:
@@ -188,15 +190,17 @@ class CPrinter(NumPyPrinter):
         step = StepText(name, self.program.dtype, loop)
         self._add(step)
         table, vectors = self._passed(step, [*step.lines, *step.packing])
+        given = f"work.{self._given_name()}"
         address = f"ctypes.addressof({table})" if table != "None" else table
-        calls = f"work.{self._calls()}"
+        names = "memory", "parameters", "direction", "gradient"
+        passed = dict(zip(names, (address, *vectors.split(", ")), strict=True))
         before = [
             f"    _core.{name}_pack({table}, {vectors}, 1, batch)",
-            "    for row in range(ROWS):",
-            f"        {calls}[row] = {address}, {vectors}, row, batch",
-            "    work.vector = vector  # whose address the calls have",
+            "    work.vectors = *work.vectors[-1:], vector  # that whose address steps have, and the new one",
+            f"    {given}.batch = batch",
+            *(f"    {given}.{each} = {value}" for each, value in passed.items() if value != "None"),
         ]
-        return LoopText(before, ["call"], self._steps(1), [], f"_core.{name}")
+        return LoopText(before, [], self._steps(1), [], f"_core.{name}")
 
     def _workspace_class(self) -> list[str]:
         """What is not needed at the same time shares memory: all but what holds the steps of a chunk. Totals may come
@@ -220,8 +224,13 @@ class CPrinter(NumPyPrinter):
         """The tables of addresses, too."""
         lines = super()._cut_views()
         if self.function.name == "stream":
-            lines.append(f"        self.{self._calls()} = (_Call * ROWS)()")
-            lines.append(f"        self.{self._steps(1)} = [(ctypes.byref(call),) for call in self.{self._calls()}]")
+            given = f"self.{self._given_name()}"
+            lines += [
+                "        self.vectors = ()",
+                f"        {given} = _Given()",
+                f"        here = ctypes.pointer({given})",
+                f"        self.{self._steps(1)} = [(ctypes.byref(_Call(here, row)),) for row in range(ROWS)]",
+            ]
         for number, region in enumerate(self._compiled, start=1):
             arrays = [self._array(buffer) for buffer in region.places.memory.values()]
             arrays += [f"self.{self.scratch(name, number)}" for name in region.places.scratch]
@@ -236,8 +245,12 @@ class CPrinter(NumPyPrinter):
         return lines
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
-        """Some buffers hold the steps of a chunk; stacked sources lie in what each thread has."""
-        if buffer.shape == "stack":
+        """Some buffers hold the steps of a chunk; stacked sources that C alone reads lie in what each thread has."""
+        if buffer.shape == "stack" and all(
+            has_stack_text(each)
+            for each in self.function.body
+            if isinstance(each, StackMatMul) and each.stack.buffer.name == buffer.name
+        ):
             return []
         for region in self._compiled:
             if buffer.name in region.chunked:
@@ -246,9 +259,9 @@ class CPrinter(NumPyPrinter):
                 return [(name, f"np.zeros(({chunk}, batch, {buffer.columns}), DTYPE)")]
         return super().allocation(buffer)
 
-    def _calls(self) -> str:
-        """The workspace's attribute that holds the arguments of each step of a stream."""
-        return self.names.name(("calls",), "calls")
+    def _given_name(self) -> str:
+        """The workspace's attribute that holds what all steps of a stream are given."""
+        return self.names.name(("given",), "given_to_steps")
 
     def _table(self, number: int) -> str:
         """The workspace's attribute that holds a region's table of addresses."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LIBRARY = r'''
 FLAGS = ("-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-pthread")
-# Of gcc's passes, those that these loops need: the code is as fast as with -O3, and compiled in half the time.
+# Of gcc's passes (12.2), those that these loops need: the code is as fast as with -O3, and compiled in half the time.
 GCC_LEVEL = ("-O1", "-fexpensive-optimizations")
 GCC_VECTORS = ("-ftree-vectorize", "-fvect-cost-model=dynamic")
 
@@ -48,7 +48,7 @@ def _cache_folder():
 
 
 def _load_core():
-    """The shared library of CORE and COMMON, compiled unless the cache has it. CFLAGS may add to the flags."""
+    """The shared library of CORE and COMMON, compiled unless the cache has it. CFLAGS come last."""
     first, last = [*_compiler(), *FLAGS], shlex.split(os.environ.get("CFLAGS", ""))
     machine = _run([*first, *last, "-dM", "-E", "-x", "c", "-"])  # the compiler's version, the machine's instructions
     level, vectors = (("-O2",), ()) if "__clang__" in machine else (GCC_LEVEL, GCC_VECTORS)
@@ -112,14 +112,19 @@ THREADS = _threads()
 _core = _load_core()
 '''
 CALLS = r'''
-class _Call(ctypes.Structure):
-    """The arguments of a step in C, made ready once: to hand them over one by one takes as long as a small step."""
+class _Given(ctypes.Structure):
+    """What all steps of a stream are given."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("memory", "parameters", "direction", "gradient")),
-        ("T", ctypes.c_long),
         ("batch", ctypes.c_long),
     )
+
+
+class _Call(ctypes.Structure):
+    """The one argument of a step in C: to hand over several takes as long as a small step."""
+
+    _fields_ = (("given", ctypes.POINTER(_Given)), ("row", ctypes.c_long))
 
 
 _core.{step}.restype = None

@@ -354,19 +354,20 @@ class StepText(RegionText):
         return RingPlaces(self.dtype)
 
     def text(self) -> str:
-        """Both functions. The step has one argument: each costs as much as some of its work."""
+        """All functions. What Python calls at each step has one argument: more cost as much as a small step."""
         part, pack = f"{self.name}_part", f"{self.name}_pack"
-        passed = ", ".join(f"call->{each}" for each in ("memory", *VECTORS.values(), "T", "batch"))
+        passed = ", ".join(f"given->{each}" for each in ("memory", *VECTORS.values()))
         lines = [
             self._function(f"static void {part}({SIGNATURE})", self.lines, []),
-            f"void {self.name}(const struct call *call)\n{{\n    {part}({passed});\n}}\n",
+            f"void {self.name}(const struct call *call)\n{{\n    const struct given *const given = call->given;\n"
+            f"    {part}({passed}, call->row, given->batch);\n}}\n",
             self._function(f"void {pack}({SIGNATURE})", self.packing, []),
         ]
         return "\n".join(lines)
 
     @property
     def functions(self) -> list[str]:
-        """The names of those with the arguments of all functions."""
+        """The names of those that have the arguments of a region's function, unlike the step."""
         return [f"{self.name}_pack"]
 
 

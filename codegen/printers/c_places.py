@@ -14,11 +14,11 @@ from codegen.printers.loops import shifted
 from codegen.printers.views import bound_text
 
 VECTORS = {"parameter": "parameters", "direction": "direction", "gradient": "gradient"}
-OWN = {"memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector", "thread", "team"} | {
-    "first", "last", "chunk", "source", "sum", "largest", "from", "rows", "together", "all", "turn", "turn_rows"
-} | {
-    "sequence", "now", "i", "j", "k", "factor", "earlier", "all_sums", "columns", "height", "stacked", "turned"
-} | {"packed", "ones"}  # fmt: skip
+OWN = {  # names that the C text itself declares
+    "memory", "parameters", "direction", "gradient", "T", "t", "batch", "step", "vector", "thread", "team", "first",
+    "last", "chunk", "source", "sum", "largest", "from", "rows", "together", "all", "turn", "turn_rows", "sequence",
+    "now", "i", "j", "k", "factor", "earlier", "all_sums", "columns", "height", "stacked", "turned", "packed", "ones",
+}  # fmt: skip
 
 
 class Places:

@@ -22,6 +22,15 @@ STACKS = r"""
 void stack_rows(
     long rows, long count, long size, long apart, const real *source, long stride, real *target, long target_stride)
 {
+    if (size == 1) {
+        for (long row = 0; row < rows; ++row, source += stride, target += target_stride) {
+            const real *from = source;
+            for (long tap = 0; tap < count; ++tap, from += apart * stride) {
+                target[tap] = *from;
+            }
+        }
+        return;
+    }
     for (long row = 0; row < rows; ++row, source += stride, target += target_stride) {
         real *place = target;
         const real *from = source;

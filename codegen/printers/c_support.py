@@ -41,16 +41,20 @@ HIDDEN real sum_of(long count, const real *values);
 /* target += matrix @ vector. */
 HIDDEN void add_row_sums(long rows, long columns, const real *matrix, const real *factors, real *target);
 
-/* What a function is given, for those that Python calls at each step. */
-struct call {
+/* The one argument of a step: what all steps are given, which changes with the parameters, and the row of the rings. */
+struct given {
     real *const *memory;
     const real *parameters, *direction;
     real *gradient;
-    long T, batch;
+    long batch;
+};
+struct call {
+    const struct given *given;
+    long row;
 };
 
 #ifndef LEAST_ROWS
-#define LEAST_ROWS 8 /* for each thread of a function that multiplies them by a matrix */
+#define LEAST_ROWS 8 /* that are worth a thread */
 #endif
 struct team {
     long threads, waiting, round, started;

@@ -1,4 +1,4 @@
-"""The C text of threads: a function runs on several, each with its part of the batch, and they meet between its phases.
+"""The C text of threads: a function runs on several, each with its part of the rows, and they meet between its phases.
 
 Threads are started for a call and end with it: a start costs some hundredths of a millisecond, and calls with less work
 than makes up for it run on one. So there is no pool that an exit or another thread's call could find in use.

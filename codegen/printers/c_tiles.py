@@ -9,13 +9,13 @@ from __future__ import annotations
 TILES = r"""
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
-#define TILE_ROWS 8
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
-#define TILE_ROWS 6
 #else
 #define VECTOR_BYTES 16
-#define TILE_ROWS 6
+#endif
+#ifndef TILE_ROWS
+#define TILE_ROWS (VECTOR_BYTES == 64 ? 8 : 6) /* whose sums fit the registers */
 #endif
 #define LANES ((long)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (2 * LANES) /* columns of a packed matrix that lie together: two vectors */
