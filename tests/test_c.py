@@ -118,13 +118,17 @@ def test_products_of_all_shapes(dtype: str, flags: str, monkeypatch: pytest.Monk
                 np.testing.assert_allclose(target, expected, rtol=0, atol=tolerance * depth**0.5)
 
 
-def assert_as_numpy(graph: nx.MultiDiGraph, seed: int, dtype: str = "float64", T: int = 6, batch: int = 3) -> None:
-    """Outputs, loss and gradients of the compiled core are those of the NumPy backend."""
+def assert_as_numpy(
+    graph: nx.MultiDiGraph,
+    seed: int,
+    dtype: str = "float64",
+    T: int = 6,
+    batch: int = 3,
+    wrt: tuple[str, ...] = ("parameters", "inputs", "state"),
+) -> str:
+    """Outputs, loss and gradients of the compiled core are those of the NumPy backend; returns its source."""
     losses = losses_of(graph, seed)
-    ours, theirs = (
-        rg.compile(graph, loss=losses, backend=name, dtype=dtype, wrt=("parameters", "inputs", "state"))
-        for name in ("c", "numpy")
-    )
+    ours, theirs = (rg.compile(graph, loss=losses, backend=name, dtype=dtype, wrt=wrt) for name in ("c", "numpy"))
     problem = problem_for(graph, seed, losses, T=T, batch=batch, with_state=True)
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-11, "atol": 1e-12}
     given = problem.parameters, problem.inputs
@@ -136,6 +140,9 @@ def assert_as_numpy(graph: nx.MultiDiGraph, seed: int, dtype: str = "float64", T
     (loss, found), (expected_loss, expected) = results
     np.testing.assert_allclose(loss, expected_loss, **tolerance)
     np.testing.assert_allclose(found.vector, expected.vector, **tolerance)
+    for name, gradient in (expected.inputs or {}).items():
+        np.testing.assert_allclose(found.inputs[name], gradient, **tolerance)
+    return str(ours.source)
 
 
 @BOTH

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import networkx as nx
-import numpy as np
 import pytest
-from checking import losses_of, problem_for
+from test_c import assert_as_numpy
 from test_stacks import several_sources
 
 import rnngraph as rg
@@ -15,6 +12,7 @@ from codegen.printers.c_products import SUMMED_ROWS
 from codegen.printers.c_stacks import FEWEST_ROWS, STACKED
 from rnngraph import zoo
 
+WRT = ("parameters", "inputs")  # by the state no deltas are stacked
 NETWORKS = {
     "narrow, many taps": lambda: zoo.tdnn((1, 3, 1), ([*range(12)], [*range(5)])),
     "wide, few taps": lambda: zoo.tdnn((9, 34, 5), ([0, 1, 2], [0, 2])),
@@ -33,28 +31,6 @@ def without_biases(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
     return graph
 
 
-def assert_equal_to_numpy(graph: nx.MultiDiGraph, T: int, batch: int, dtype: str) -> str:
-    """Outputs, loss, gradients by parameters and inputs; returns the source of the core."""
-    losses = losses_of(graph, 0)
-    ours, theirs = (
-        rg.compile(graph, loss=losses, backend=name, dtype=dtype, wrt=("parameters", "inputs"))
-        for name in ("c", "numpy")
-    )
-    problem = problem_for(graph, 1, losses, T=T, batch=batch, with_state=True)
-    given = problem.parameters, problem.inputs
-    tolerance: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-5} if dtype == "float32" else {"rtol": 1e-11, "atol": 1e-12}
-    for name, output in theirs.forward(*given, problem.state)[0].items():
-        np.testing.assert_allclose(ours.forward(*given, problem.state)[0][name], output, **tolerance)
-    results = [
-        kernel.loss_and_gradient(*given, problem.targets, problem.state, problem.weights) for kernel in (ours, theirs)
-    ]
-    np.testing.assert_allclose(results[0][0], results[1][0], **tolerance)
-    np.testing.assert_allclose(results[0][1].vector, results[1][1].vector, **tolerance)
-    for name, expected in results[1][1].inputs.items():
-        np.testing.assert_allclose(results[0][1].inputs[name], expected, **tolerance)
-    return str(ours.source)
-
-
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name: str, threads: int, c_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +38,7 @@ def test_networks(name: str, threads: int, c_compiler: None, monkeypatch: pytest
     monkeypatch.setenv("CFLAGS", "-O0 -DLEAST_WORK=1 -DLEAST_ROWS=1")
     monkeypatch.setenv("RNNGRAPH_THREADS", str(threads))
     for T, batch in ((1, 1), (1, 5), (9, 1), (11, 3), (2 * SUMMED_ROWS + 9, 1), (70, 9)):
-        source = assert_equal_to_numpy(NETWORKS[name](), T, batch, "float64")
+        source = assert_as_numpy(NETWORKS[name](), 1, "float64", T, batch, WRT)
     assert "stack_rows(" in source and "taps_gradient(" in source
     assert "_stretch(T" not in source  # NumPy has none of it
 
@@ -71,7 +47,7 @@ def test_networks(name: str, threads: int, c_compiler: None, monkeypatch: pytest
 @pytest.mark.parametrize("name", ["dilated", "wide, few taps"])
 def test_taps_that_lie_more_rows_apart_than_a_gradient_sums_at_once(name: str, batch: int, c_compiler: None) -> None:
     """Steps of a large batch, so that the windows of taps overlap a little, just so, or not at all."""
-    assert_equal_to_numpy(NETWORKS[name](), 25, batch, "float64")
+    assert_as_numpy(NETWORKS[name](), 1, "float64", 25, batch, WRT)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -79,7 +55,7 @@ def test_vectors_of_floats_as_they_are_compiled_for_use(
     name: str, c_compiler: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CFLAGS")
-    assert_equal_to_numpy(NETWORKS[name](), 37, 8, "float32")
+    assert_as_numpy(NETWORKS[name](), 1, "float32", 37, 8, WRT)
 
 
 def test_no_memory_is_taken_for_whole_stacks(c_compiler: None) -> None:

@@ -28,7 +28,6 @@ from codegen.printers.c_library import CALLS, IMPORTS, LIBRARY
 from codegen.printers.c_loops import RegionText, StepText, is_compiled
 from codegen.printers.c_places import VECTORS
 from codegen.printers.c_sparse import FUNCTIONS as SPARSE_FUNCTIONS
-from codegen.printers.c_stacks import has_stack_text
 from codegen.printers.c_support import common_text, core_text
 from codegen.printers.c_sweep import SUMS
 from codegen.printers.loops import LoopText
@@ -173,32 +172,32 @@ class CPrinter(NumPyPrinter):
 
     def _arguments(self, region: RegionText, lines: Sequence[str]) -> str:
         """What that one of a region's functions which has these lines is given, but for the lengths."""
-        return ", ".join(self._passed(region, lines))
+        table, vectors = self._passed(region, lines)
+        return ", ".join([table, *vectors.values()])
 
-    def _passed(self, region: RegionText, lines: Sequence[str]) -> tuple[str, str]:
-        """The same: the table, and the vectors."""
+    def _passed(self, region: RegionText, lines: Sequence[str]) -> tuple[str, dict[str, str]]:
+        """The same: the table, and the addresses of vectors by their names in C."""
         used = words_of(lines)
-        vectors = [f"_address({PASSED[storage]})" if name in used else "None" for storage, name in VECTORS.items()]
+        vectors = {
+            name: f"_address({PASSED[storage]})" if name in used else "None" for storage, name in VECTORS.items()
+        }
         places = region.places
         held = places.memory or places.scratch or places.tables or places.carried
-        table = f"work.{self._table(len(self._compiled))}" if held else "None"
-        return table, ", ".join(vectors)
+        return f"work.{self._table(len(self._compiled))}" if held else "None", vectors
 
     def _loop(self, loop: Loop, in_order: bool) -> LoopText:
         """The step of a stream, the only loop that is no part of a run: its views are the number of its row."""
         name = f"{self.function.name}_step"
         step = StepText(name, self.program.dtype, loop)
         self._add(step)
-        table, vectors = self._passed(step, [*step.lines, *step.packing])
+        lines = [*step.lines, *step.packing]
+        table, vectors = self._passed(step, lines)
         given = f"work.{self._given_name()}"
-        address = f"ctypes.addressof({table})" if table != "None" else table
-        names = "memory", "parameters", "direction", "gradient"
-        passed = dict(zip(names, (address, *vectors.split(", ")), strict=True))
+        fields = {"memory": f"ctypes.addressof({table})" if table != "None" else table, **vectors, "batch": "batch"}
         before = [
-            f"    _core.{name}_pack({table}, {vectors}, 1, batch)",
+            f"    _core.{name}_pack({self._arguments(step, lines)}, 1, batch)",
             "    work.vectors = *work.vectors[-1:], vector  # that whose address steps have, and the new one",
-            f"    {given}.batch = batch",
-            *(f"    {given}.{each} = {value}" for each, value in passed.items() if value != "None"),
+            *(f"    {given}.{field} = {value}" for field, value in fields.items() if value != "None"),
         ]
         return LoopText(before, [], self._steps(1), [], f"_core.{name}")
 
@@ -245,12 +244,8 @@ class CPrinter(NumPyPrinter):
         return lines
 
     def allocation(self, buffer: Buffer) -> list[tuple[str, str]]:
-        """Some buffers hold the steps of a chunk; stacked sources that C alone reads lie in what each thread has."""
-        if buffer.shape == "stack" and all(
-            has_stack_text(each)
-            for each in self.function.body
-            if isinstance(each, StackMatMul) and each.stack.buffer.name == buffer.name
-        ):
+        """Some buffers hold the steps of a chunk; stacked sources lie in what each thread has."""
+        if buffer.shape == "stack":
             return []
         for region in self._compiled:
             if buffer.name in region.chunked:

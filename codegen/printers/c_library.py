@@ -73,7 +73,7 @@ def _load_core():
 
     def link(result, common, core, _):
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            shared = pool.submit(kept, ".o", compile_text, common)  # its vectors are written out
+            shared = pool.submit(kept, ".o", compile_text, common)  # without `vectors`: its own are written out
             own = result.removesuffix(".so") + ".o"
             compile_text(own, core, *vectors)
         _run([*compiler, "-shared", "-o", result, own, shared.result(), "-lm"])

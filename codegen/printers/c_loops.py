@@ -36,7 +36,7 @@ from codegen.printers.c_matmul import GradientText, MatrixText, has_text, operat
 from codegen.printers.c_places import VECTORS, Places, RingPlaces, bracketed, has_rows, rows_of
 from codegen.printers.c_pointwise import PointwiseText, reduce_lines
 from codegen.printers.c_sparse import sparse_lines, turn_lines
-from codegen.printers.c_stacks import StackedGradientText, StackedRowsText, has_stack_text, stack_operations
+from codegen.printers.c_stacks import StackedGradientText, StackedRowsText, stack_operations
 from codegen.printers.c_sweep import EARLIER, SweepCode, is_swept
 from codegen.printers.c_text import comment_lines
 from codegen.printers.c_turns import chunk_lines, staggered_lines, steps_lines
@@ -57,9 +57,8 @@ def is_compiled(statement: Statement) -> bool:
         return not statement.once
     if isinstance(statement, MatMul):
         return has_text(statement)
-    if isinstance(statement, StackMatMul):
-        return has_stack_text(statement)
-    return isinstance(statement, Loop | Staggered | Fused | Copy | SparseMatMul | Turn) or is_swept(statement)
+    kinds = Loop | Staggered | Fused | Copy | StackMatMul | SparseMatMul | Turn
+    return isinstance(statement, kinds) or is_swept(statement)
 
 
 class RegionText:

@@ -34,9 +34,8 @@ class MatrixText:
         self.product = product
         self.places = places
         right = product.right
-        key = ("packed", len(places.scratch))
-        self.name = places.names.name(key, f"packed_{right.label or right.buffer.name}")
-        places.scratch[self.name] = (product.left.columns * padded(product.target.columns), "one")
+        size = product.left.columns * padded(product.target.columns)
+        self.name = places.reserve(f"packed_{right.label or right.buffer.name}", size, "one")
 
     def packing(self) -> str:
         """The call that packs it."""
@@ -93,11 +92,9 @@ class GradientText:
     def __init__(self, product: MatMul, places: Places) -> None:
         self.product = product
         self.places = places
-        number = len(places.scratch)
         self.depth, self.columns = product.left.columns, product.right.columns
-        self.scratch = places.names.name(("scratch", number), f"scratch_of_gradient_{number}")
         self.size = SUMMED_ROWS * (self.depth + padded(self.columns))
-        places.scratch[self.scratch] = (self.size, "each")
+        self.scratch = places.reserve(f"scratch_of_gradient_{len(places.scratch)}", self.size, "each")
 
     def _target(self) -> tuple[str, int]:
         """The address of the target's first element, and its stride."""
@@ -124,9 +121,8 @@ class GradientText:
         """Before a loop that sums it up behind its chunks: where each thread does."""
         size = self.depth * self.columns
         number = len(self.places.scratch)
-        self.sums = self.places.names.name(("scratch", number), f"sums_of_gradient_{number - 1}")
-        self.others = self.places.names.name(("partial", number), f"partial_{self.sums}")
-        self.places.scratch[self.others] = (size, "others")
+        self.sums = self.places.names.name(("sums", number), f"sums_of_gradient_{number - 1}")
+        self.others = self.places.reserve(f"partial_{self.sums}", size, "others")
         target, _ = self._target()
         return [f"real *const {self.sums} = thread == 0 ? {target} : {self.others} + (thread - 1) * {size};"]
 

@@ -56,6 +56,12 @@ class Places:
         self.pointers[name] = f"{constant}real *const {name} = {VECTORS[buffer.storage]}{offset};"
         return name
 
+    def reserve(self, name: str, size: int, whose: str) -> str:
+        """Room for so many numbers beside the buffers; returns its name, which ``name`` may be."""
+        found = self.names.name(("scratch", len(self.scratch)), name)
+        self.scratch[found] = (size, whose)
+        return found
+
     def pointer(self, view: View) -> str:
         """The name of the pointer to the thread's rows of the step, or to the buffer, that ``view`` lies in."""
         buffer = view.buffer

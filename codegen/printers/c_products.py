@@ -285,6 +285,65 @@ void gradient_product(
         done += height;
     }
 }
+/* Rows of `count` taps side by side: tap k holds `size` numbers of the row that lies k * apart rows on. */
+void stack_rows(
+    long rows, long count, long size, long apart, const real *source, long stride, real *target, long target_stride)
+{
+    if (size == 1) {
+        for (long row = 0; row < rows; ++row, source += stride, target += target_stride) {
+            const real *from = source;
+            for (long tap = 0; tap < count; ++tap, from += apart * stride) {
+                target[tap] = *from;
+            }
+        }
+        return;
+    }
+    for (long row = 0; row < rows; ++row, source += stride, target += target_stride) {
+        real *place = target;
+        const real *from = source;
+        for (long tap = 0; tap < count; ++tap, from += apart * stride, place += size) {
+            long j = 0;
+            for (; j + LANES <= size; j += LANES) {
+                *(vector *)(place + j) = *(const vector *)(from + j);
+            }
+            for (; j < size; ++j) {
+                place[j] = from[j];
+            }
+        }
+    }
+}
+
+/* target = taps^T @ right, or += with `add`: a sum over no more than SUMMED_ROWS rows. The right side is packed, the
+   taps are as stack_rows has them. `turned`: count * SUMMED_ROWS * size numbers. */
+void taps_gradient(
+    long rows, long count, long size, long apart, const real *source, long stride, real *turned, const real *packed,
+    long columns, real *target, long target_stride, int add)
+{
+    const long reach = (count - 1) * apart, more = reach < 0 ? -reach : reach;
+    if (more > (count - 1) * SUMMED_ROWS) { /* taps so far apart have little in common */
+        for (long tap = 0; tap < count; ++tap, source += apart * stride, target += size * target_stride) {
+            turn_rows(turned, rows, 0, source, rows, size, stride);
+            product(size, 0, rows, rows, columns, turned, rows, packed, target, target_stride, add, 0);
+        }
+        return;
+    }
+    const long height = rows + more;
+    const real *const first = turned + (reach < 0 ? more : 0); /* tap 0 */
+    turn_rows(turned, height, 0, reach < 0 ? source + reach * stride : source, height, size, stride);
+    if (count > size) { /* the taps of a column at once */
+        for (long i = 0; i < size; ++i) {
+            product(
+                count, 0, rows, rows, columns, first + i * height, apart, packed, target + i * target_stride,
+                size * target_stride, add, 0);
+        }
+        return;
+    }
+    for (long tap = 0; tap < count; ++tap) {
+        product(
+            size, 0, rows, rows, columns, first + tap * apart, height, packed, target + tap * size * target_stride,
+            target_stride, add, 0);
+    }
+}
 """
 
 SUMMED_ROWS = 256  # as in the text: rows of both sides that a gradient's scratch holds

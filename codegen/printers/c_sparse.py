@@ -90,9 +90,8 @@ def sparse_lines(statement: SparseMatMul, places: Places) -> tuple[str, list[str
     number = len(places.tables)
     back = "_back" if statement.transposed else ""
     table = places.names.name(("table", number), f"table_{pattern.name}{back}")
-    ordered = places.names.name(("ordered", number), f"ordered_{pattern.name}{back}")
+    ordered = places.reserve(f"ordered_{pattern.name}{back}", len(pattern), "one")
     places.tables[table] = pattern, statement.transposed
-    places.scratch[ordered] = len(pattern), "one"
     before = f"order_weights({ordered}, {table}, {units}, {_vector(statement.values, places)});"
     history = _history(source, reach(statement)[0], places)
     sides = f"{history}, {source.buffer.columns}, {places.place(target)}, {target.buffer.columns}"

@@ -8,87 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.ir import MatMul, Span, StackMatMul, Taps, View
+from codegen.ir import MatMul, StackMatMul, Taps, View
 from codegen.printers.c_matmul import MatrixText
-from codegen.printers.c_places import Places, has_rows
+from codegen.printers.c_places import Places
 from codegen.printers.c_products import SUMMED_ROWS, padded
 from codegen.printers.c_text import comment_lines
 
 STACKED = 1 << 15  # numbers that the stacked sources of a thread may be, to stay in the second cache
 FEWEST_ROWS, MOST_ROWS = 24, 240  # of them
-
-STACKS = r"""
-/* Rows of `count` taps side by side: tap k holds `size` numbers of the row that lies k * apart rows on. */
-void stack_rows(
-    long rows, long count, long size, long apart, const real *source, long stride, real *target, long target_stride)
-{
-    if (size == 1) {
-        for (long row = 0; row < rows; ++row, source += stride, target += target_stride) {
-            const real *from = source;
-            for (long tap = 0; tap < count; ++tap, from += apart * stride) {
-                target[tap] = *from;
-            }
-        }
-        return;
-    }
-    for (long row = 0; row < rows; ++row, source += stride, target += target_stride) {
-        real *place = target;
-        const real *from = source;
-        for (long tap = 0; tap < count; ++tap, from += apart * stride, place += size) {
-            long j = 0;
-            for (; j + LANES <= size; j += LANES) {
-                *(vector *)(place + j) = *(const vector *)(from + j);
-            }
-            for (; j < size; ++j) {
-                place[j] = from[j];
-            }
-        }
-    }
-}
-
-/* target = taps^T @ right, or += with `add`: a sum over no more than SUMMED_ROWS rows. The right side is packed, the
-   taps are as stack_rows has them. `turned`: count * SUMMED_ROWS * size numbers. */
-void taps_gradient(
-    long rows, long count, long size, long apart, const real *source, long stride, real *turned, const real *packed,
-    long columns, real *target, long target_stride, int add)
-{
-    const long reach = (count - 1) * apart, more = reach < 0 ? -reach : reach;
-    if (more > (count - 1) * SUMMED_ROWS) { /* taps so far apart have little in common */
-        for (long tap = 0; tap < count; ++tap, source += apart * stride, target += size * target_stride) {
-            turn_rows(turned, rows, 0, source, rows, size, stride);
-            product(size, 0, rows, rows, columns, turned, rows, packed, target, target_stride, add, 0);
-        }
-        return;
-    }
-    const long height = rows + more;
-    const real *const first = turned + (reach < 0 ? more : 0); /* tap 0 */
-    turn_rows(turned, height, 0, reach < 0 ? source + reach * stride : source, height, size, stride);
-    if (count > size) { /* the taps of a column at once */
-        for (long i = 0; i < size; ++i) {
-            product(
-                count, 0, rows, rows, columns, first + i * height, apart, packed, target + i * target_stride,
-                size * target_stride, add, 0);
-        }
-        return;
-    }
-    for (long tap = 0; tap < count; ++tap) {
-        product(
-            size, 0, rows, rows, columns, first + tap * apart, height, packed, target + tap * size * target_stride,
-            target_stride, add, 0);
-    }
-}
-"""
-
-
-def has_stack_text(statement: StackMatMul) -> bool:
-    """Whether C does such a product."""
-    sides = [
-        statement.right if statement.transposed else statement.target,
-        *(taps.source for taps in statement.stack.taps),
-    ]
-    matrix = statement.target if statement.transposed else statement.right
-    upright = not (statement.transposed and matrix.transposed)
-    return upright and matrix.rows is not None and all(map(_has_steps, sides))
 
 
 def stack_operations(statement: StackMatMul) -> int:
@@ -107,7 +34,7 @@ class StackedRowsText:
         whole = View(statement.stack.buffer, statement.target.time, 0, self.depth)
         self.matrix = MatrixText(MatMul(statement.target, whole, statement.right), places)
         self.rows = min(max(STACKED // self.depth, FEWEST_ROWS), MOST_ROWS)
-        self.stack = _scratch(places, "stack", self.rows * self.depth)
+        self.stack = places.reserve(f"stack_{len(places.scratch)}", self.rows * self.depth, "each")
 
     def lines(self) -> list[str]:
         """The thread's rows of all steps."""
@@ -120,12 +47,7 @@ class StackedRowsText:
             lines += [f"for (long i = 0; i < rows && i < {self.rows}; ++i) {{", f"    {ones}", "}"]
         body = [f"const long height = rows - first < {self.rows} ? rows - first : {self.rows};"]
         for start, taps in _placed(statement.stack.taps):
-            source = taps.source
-            body += [
-                "stack_rows(",
-                f"    height, {_shape(taps)}, {places.place(source)} + first * {source.buffer.columns},"
-                f" {source.buffer.columns}, {_plus('stacked', start)}, {depth});",
-            ]
+            body += ["stack_rows(", f"    {_signal(taps, places)}, {_plus('stacked', start)}, {depth});"]
         body += [
             "product(",
             f"    height, 0, {depth}, {depth}, {target.columns}, stacked, {depth}, {self.matrix.name},"
@@ -144,7 +66,7 @@ class StackedGradientText:
         self.columns = statement.right.columns
         self.widest = max(taps.count * taps.source.columns for taps in statement.stack.taps)
         self.size = SUMMED_ROWS * (self.widest + padded(self.columns) + 1)
-        self.scratch = _scratch(places, "scratch_of_gradient", self.size)
+        self.scratch = places.reserve(f"scratch_of_gradient_{len(places.scratch)}", self.size, "each")
 
     def lines(self) -> list[str]:
         """All rows of all steps."""
@@ -171,11 +93,9 @@ class StackedGradientText:
             f" height, columns, {right.buffer.columns});",
         ]
         for start, taps in _placed(statement.stack.taps):
-            source = taps.source
             body += [
                 "taps_gradient(",
-                f"    height, {_shape(taps)}, {places.place(source)} + first * {source.buffer.columns},"
-                f" {source.buffer.columns}, turned,",
+                f"    {_signal(taps, places)}, turned,",
                 f"    packed, columns, {_plus(place, start * stride)} + column, {stride}, first > 0);",
             ]
         if statement.stack.ones:
@@ -188,18 +108,6 @@ class StackedGradientText:
         return [*lines, head, *("    " + line for line in body), "}"]
 
 
-def _has_steps(view: View) -> bool:
-    return has_rows(view.buffer) and isinstance(view.time, Span)
-
-
-def _scratch(places: Places, name: str, size: int) -> str:
-    """What each thread has so many numbers of."""
-    number = len(places.scratch)
-    found = places.names.name((name, number), f"{name}_{number}")
-    places.scratch[found] = (size, "each")
-    return found
-
-
 def _placed(taps: Sequence[Taps]) -> list[tuple[int, Taps]]:
     """Taps and the first of their columns in the stack."""
     starts = [0]
@@ -208,10 +116,12 @@ def _placed(taps: Sequence[Taps]) -> list[tuple[int, Taps]]:
     return list(zip(starts, taps, strict=False))
 
 
-def _shape(taps: Taps) -> str:
-    """How many taps, how wide, how many rows apart."""
+def _signal(taps: Taps, places: Places) -> str:
+    """The arguments about a signal: rows, taps, how wide they are, how many rows apart; where it lies, its stride."""
+    source = taps.source
     apart = f"{taps.spacing} * batch" if taps.spacing else "0"
-    return f"{taps.count}, {taps.source.columns}, {apart}"
+    stride = source.buffer.columns
+    return f"height, {taps.count}, {source.columns}, {apart}, {places.place(source)} + first * {stride}, {stride}"
 
 
 def _plus(place: str, more: int) -> str:

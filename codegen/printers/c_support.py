@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from codegen.printers.c_products import PRODUCTS
-from codegen.printers.c_stacks import STACKS
 from codegen.printers.c_team import TEAM
 from codegen.printers.c_tiles import TILES
 
@@ -223,7 +222,7 @@ SPELLED = {"tanh": "fast_tanh({0})", "exp": "fast_exp({0})"}
 
 def common_text(dtype: str) -> str:
     """The C source of what all cores of a type share."""
-    return _typed(dtype) + COMMON + TILES + PRODUCTS + STACKS + TEAM
+    return _typed(dtype) + COMMON + TILES + PRODUCTS + TEAM
 
 
 def core_text(dtype: str, functions: list[str]) -> str:

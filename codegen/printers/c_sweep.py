@@ -120,8 +120,7 @@ class SweepCode:
         """The pointer to numbers of which each thread has its own."""
         name = self.places.names.name(key, wanted[:50])
         if name not in self.own:
-            all_threads = self.places.names.name(("of all threads", name), f"all_{name}")
-            self.places.scratch[all_threads] = (size, "each")
+            all_threads = self.places.reserve(f"all_{name}", size, "each")
             self.own[name] = f"real *const {name} = {all_threads} + thread{f' * {size}' if size > 1 else ''};"
         return name
 

@@ -80,8 +80,8 @@ static void *run_member(void *argument)
     return NULL;
 }
 
-/* `operations`: of one step of one sequence; `most`: threads that have enough rows. Threads that other calls use
-   are not taken. */
+/* `operations`: of one step of one sequence; `most`: how many threads would have enough rows. Threads that other calls
+   use are not taken. */
 void run_team(
     part_function *part, real *const *memory, const real *parameters, const real *direction, real *gradient, long T,
     long batch, double operations, long most)

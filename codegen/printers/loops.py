@@ -11,7 +11,7 @@ from codegen.printers.views import wrapped
 
 @dataclass(frozen=True)
 class LoopText:
-    """What a loop prints: ``before`` it what it binds, ``names`` of its views in a step, which lie in ``steps`` of the
+    """What a loop prints: what it binds ``before`` it, ``names`` of its views in a step, which lie in ``steps`` of the
     workspace, and the lines of its ``body``, not indented; or, in place of names and body, a ``function``."""
 
     before: Sequence[str]
